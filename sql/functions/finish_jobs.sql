@@ -1,0 +1,87 @@
+-- Ends or requeues claimed jobs, each as its worker says, settles their children and hands on their locks, in one
+-- transaction. The arrays go together; a status of todo asks for a retry, described in retries (see requeue_jobs).
+-- Returns only what was NOT done: 'busy' jobs, held by another transaction (the caller must try them again), and 'stale'
+-- ones, which this claim no longer owns (they change nothing).
+-- Rows that end are taken SKIP LOCKED, but a cascade may still have to wait for an open transaction that holds a child:
+-- after a second that raises 55P03, nothing is changed, and the caller tries the jobs one by one.
+-- delete_jobs: never, successful or always; a job that an unfinished child still has is never deleted.
+CREATE FUNCTION procrastinate_deps.finish_jobs(
+    ids bigint[], claims bigint[], statuses text[], results jsonb[], errors text[],
+    retries jsonb DEFAULT NULL, delete_jobs text DEFAULT 'never'
+) RETURNS TABLE (job_id bigint, refused text)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET procrastinate_deps_internal.settling = 'on'
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET lock_timeout = '1s'
+AS $$
+DECLARE
+    mine bigint[];
+    ended bigint[];
+    again bigint[];
+BEGIN
+    PERFORM procrastinate_deps.require_read_committed();
+    IF delete_jobs NOT IN ('never', 'successful', 'always') THEN
+        RAISE EXCEPTION 'delete_jobs is never, successful or always, not %', delete_jobs USING ERRCODE = '22023';
+    END IF;
+    mine := ARRAY(
+        SELECT j.id
+        FROM unnest(ids, claims) AS u (id, claim)
+        JOIN procrastinate_deps.jobs AS j ON j.id = u.id
+        WHERE j.status = 'doing' AND j.claim = u.claim
+        ORDER BY j.id
+        FOR UPDATE OF j SKIP LOCKED);
+
+    IF cardinality(mine) > 0 THEN
+        -- an abort that was asked for meanwhile wins over a retry
+        WITH done AS (
+            UPDATE procrastinate_deps.jobs AS j
+            SET status = CASE WHEN u.status = 'todo' THEN 'aborted' ELSE u.status END::procrastinate_deps.job_status,
+                finished_at = now(),
+                attempts = j.attempts + 1,
+                result = u.result,
+                error = u.error,
+                cancel_kind = CASE WHEN u.status = 'cancelled' THEN 'manual'::procrastinate_deps.cancel_kind END
+            FROM unnest(ids, statuses, results, errors) AS u (id, status, result, error)
+            WHERE j.id = u.id AND j.id = ANY (mine) AND (u.status <> 'todo' OR j.abort_requested)
+            RETURNING j.id
+        )
+        SELECT array_agg(id) INTO ended FROM done;
+
+        IF cardinality(ended) IS DISTINCT FROM cardinality(mine) THEN
+            again := ARRAY(SELECT unnest(mine) EXCEPT SELECT unnest(ended));
+            INSERT INTO procrastinate_deps.job_events (job_id, worker_id, attempt, type, detail)
+            SELECT j.id, j.worker_id, j.attempts + 1,
+                CASE WHEN u.error IS NULL THEN 'requeued' ELSE 'attempt_failed' END,
+                jsonb_strip_nulls(jsonb_build_object(
+                    'error', u.error, 'started_at', j.started_at, 'retry_at', retries -> j.id::text -> 'retry_at'))
+            FROM unnest(ids, errors) AS u (id, error)
+            JOIN procrastinate_deps.jobs AS j ON j.id = u.id
+            WHERE j.id = ANY (again);
+            UPDATE procrastinate_deps.jobs AS j SET error = u.error
+            FROM unnest(ids, errors) AS u (id, error)
+            WHERE j.id = u.id AND j.id = ANY (again) AND u.error IS NOT NULL;
+            ended := coalesce(ended, '{}') || procrastinate_deps.requeue_jobs(again, retries, false);
+        END IF;
+        IF cardinality(ended) > 0 THEN
+            PERFORM procrastinate_deps.end_jobs(ended);
+            IF delete_jobs <> 'never' THEN
+                DELETE FROM procrastinate_deps.jobs AS j
+                WHERE j.id = ANY (ended) AND (delete_jobs = 'always' OR j.status = 'succeeded')
+                    AND NOT procrastinate_deps.has_live_children(j.id);
+            END IF;
+        END IF;
+    END IF;
+
+    IF cardinality(mine) < cardinality(ids) THEN
+        RETURN QUERY
+        SELECT u.id, CASE WHEN j.status = 'doing' AND j.claim = u.claim THEN 'busy' ELSE 'stale' END
+        FROM unnest(ids, claims) AS u (id, claim)
+        LEFT JOIN procrastinate_deps.jobs AS j ON j.id = u.id
+        WHERE u.id <> ALL (mine);
+    END IF;
+END
+$$;

@@ -1,0 +1,12 @@
+-- Settling reads what others committed while it waited for a lock. With an older snapshot it would lose a wake-up.
+CREATE FUNCTION procrastinate_deps.require_read_committed() RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'fetching, ending, retrying or deleting jobs needs the isolation level READ COMMITTED, not %',
+            upper(current_setting('transaction_isolation'))
+        USING ERRCODE = 'PD006', HINT = 'Only deferring works at every isolation level.';
+    END IF;
+END
+$$;

@@ -1,0 +1,1 @@
+SELECT to_regclass('procrastinate_deps.jobs') IS NOT NULL

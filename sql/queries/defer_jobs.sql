@@ -1,0 +1,1 @@
+SELECT procrastinate_deps.defer_jobs($1::text::jsonb)

@@ -1,0 +1,27 @@
+SELECT
+    job.id,
+    job.claim,
+    job.status::text,
+    job.queue,
+    job.task_name,
+    job.args::text,
+    job.priority,
+    job.lock,
+    job.queueing_lock,
+    job.attempts,
+    job.rescues,
+    job.run_when::text,
+    job.gate::text,
+    job.worker_id,
+    job.abort_requested,
+    job.ignores_dependencies,
+    job.created_at,
+    job.scheduled_at,
+    job.started_at,
+    job.finished_at,
+    job.result::text,
+    job.error,
+    job.cancel_kind::text,
+    job.cancel_reason
+FROM procrastinate_deps.jobs AS job
+WHERE job.id = $1::bigint

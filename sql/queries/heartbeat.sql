@@ -1,0 +1,1 @@
+SELECT procrastinate_deps.heartbeat($1::bigint)

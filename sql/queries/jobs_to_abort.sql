@@ -1,0 +1,1 @@
+SELECT id FROM procrastinate_deps.jobs_to_abort($1::bigint) AS id

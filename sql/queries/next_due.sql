@@ -1,0 +1,1 @@
+SELECT procrastinate_deps.next_due($1::text[])

@@ -1,0 +1,1 @@
+SELECT procrastinate_deps.pause_queue($1::text)

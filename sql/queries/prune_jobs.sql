@@ -1,0 +1,1 @@
+SELECT procrastinate_deps.prune_jobs(make_interval(secs => $1::float8), $2::text[], $3::text, $4::integer)

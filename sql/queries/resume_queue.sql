@@ -1,0 +1,1 @@
+SELECT procrastinate_deps.resume_queue($1::text)

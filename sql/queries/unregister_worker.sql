@@ -1,0 +1,1 @@
+SELECT procrastinate_deps.unregister_worker($1::bigint)
