@@ -4,13 +4,13 @@
 CREATE FUNCTION procrastinate_deps.add_dependencies(child bigint, parents bigint[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET procrastinate_deps_internal.settling = 'on'
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 DECLARE
+    settling text := procrastinate_deps.start_settling();
     job procrastinate_deps.jobs;
     cycle bigint[];
     present bigint[];
@@ -50,6 +50,7 @@ BEGIN
         USING ERRCODE = 'PD002', DETAIL = jsonb_build_object('job_id', child);
     END IF;
     IF cardinality(parents) = 0 THEN
+        PERFORM procrastinate_deps.stop_settling(settling);
         RETURN;
     END IF;
 
@@ -63,5 +64,6 @@ BEGIN
     END IF;
     PERFORM procrastinate_deps.settle('{}', ARRAY[child]);
     PERFORM procrastinate_deps.release_locks(ARRAY[child]);
+    PERFORM procrastinate_deps.stop_settling(settling);
 END
 $$;

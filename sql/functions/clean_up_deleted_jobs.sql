@@ -2,12 +2,13 @@
 CREATE FUNCTION procrastinate_deps.clean_up_deleted_jobs() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET procrastinate_deps_internal.settling = 'on'
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
+DECLARE
+    settling text := procrastinate_deps.start_settling();
 BEGIN
     DELETE FROM procrastinate_deps.job_events WHERE job_id IN (SELECT id FROM deleted_jobs);
     PERFORM procrastinate_deps.hand_over_locks(ARRAY(
@@ -15,6 +16,7 @@ BEGIN
         FROM deleted_jobs AS o
         JOIN procrastinate_deps.locks AS l ON l.lock = o.lock AND l.job_id = o.id
         WHERE o.lock IS NOT NULL));
+    PERFORM procrastinate_deps.stop_settling(settling);
     RETURN NULL;
 END
 $$;

@@ -1,14 +1,15 @@
 -- Counts the parents of these jobs, whose rows are held, again, and decides those that no longer wait for any.
 CREATE FUNCTION procrastinate_deps.decide_anew(ids bigint[]) RETURNS void
 LANGUAGE plpgsql
-SET procrastinate_deps_internal.settling = 'on'
 AS $$
 DECLARE
+    settling text := procrastinate_deps.start_settling();
     blocked bigint[] := ARRAY(SELECT job_id FROM procrastinate_deps.job_blocks WHERE job_id = ANY (ids));
 BEGIN
     IF cardinality(blocked) > 0 THEN
         PERFORM procrastinate_deps.recount_parents(blocked);
         PERFORM procrastinate_deps.settle('{}', blocked);
     END IF;
+    PERFORM procrastinate_deps.stop_settling(settling);
 END
 $$;

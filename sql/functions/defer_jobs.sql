@@ -6,13 +6,13 @@
 CREATE FUNCTION procrastinate_deps.defer_jobs(batch jsonb) RETURNS bigint[]
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET procrastinate_deps_internal.settling = 'on'
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 DECLARE
+    settling text := procrastinate_deps.start_settling();
     ids_from regclass := format('%I.%I', 'procrastinate_deps', 'jobs_id_seq')::regclass;
     ids bigint[] := ARRAY(SELECT nextval(ids_from) FROM generate_series(1, jsonb_array_length(batch)));
     children bigint[];
@@ -86,6 +86,7 @@ BEGIN
             FROM jsonb_to_recordset(batch) AS b (queue text, depends_on bigint[], after integer[])
             WHERE coalesce(cardinality(b.depends_on), 0) + coalesce(cardinality(b.after), 0) = 0));
     END IF;
+    PERFORM procrastinate_deps.stop_settling(settling);
     RETURN ids;
 END
 $$;

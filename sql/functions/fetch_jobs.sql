@@ -8,7 +8,6 @@ CREATE FUNCTION procrastinate_deps.fetch_jobs(queues text[], worker_id bigint, m
 RETURNS SETOF procrastinate_deps.jobs
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET procrastinate_deps_internal.settling = 'on'
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -16,6 +15,7 @@ SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
+    settling text := procrastinate_deps.start_settling();
     open_queues text[];
     wanted integer := max_jobs;
     seen integer;
@@ -101,5 +101,6 @@ BEGIN
             wanted := wanted - cardinality(picked);
         END IF;
     END LOOP;
+    PERFORM procrastinate_deps.stop_settling(settling);
 END
 $$;

@@ -11,7 +11,6 @@ CREATE FUNCTION procrastinate_deps.finish_jobs(
 ) RETURNS TABLE (job_id bigint, refused text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET procrastinate_deps_internal.settling = 'on'
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -19,6 +18,7 @@ SET enable_mergejoin = off
 SET lock_timeout = '1s'
 AS $$
 DECLARE
+    settling text := procrastinate_deps.start_settling();
     mine bigint[];
     ended bigint[];
     again bigint[];
@@ -83,5 +83,6 @@ BEGIN
         LEFT JOIN procrastinate_deps.jobs AS j ON j.id = u.id
         WHERE u.id <> ALL (mine);
     END IF;
+    PERFORM procrastinate_deps.stop_settling(settling);
 END
 $$;

@@ -3,13 +3,15 @@
 CREATE FUNCTION procrastinate_deps.pause_queue(queue text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET procrastinate_deps_internal.settling = 'on'
 AS $$
+DECLARE
+    settling text := procrastinate_deps.start_settling();
 BEGIN
     PERFORM procrastinate_deps.require_read_committed();
     PERFORM pg_advisory_xact_lock(procrastinate_deps.pause_key());
     INSERT INTO procrastinate_deps.paused_queues (queue) VALUES (pause_queue.queue) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
+        PERFORM procrastinate_deps.stop_settling(settling);
         RETURN false;
     END IF;
     PERFORM procrastinate_deps.hand_over_locks(ARRAY(
@@ -17,6 +19,7 @@ BEGIN
         FROM procrastinate_deps.locks AS l
         JOIN procrastinate_deps.jobs AS j ON j.id = l.job_id
         WHERE j.status = 'todo' AND j.queue = pause_queue.queue));
+    PERFORM procrastinate_deps.stop_settling(settling);
     RETURN true;
 END
 $$;

@@ -5,7 +5,6 @@ CREATE FUNCTION procrastinate_deps.rescue_jobs(
 ) RETURNS TABLE (job_id bigint, status text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET procrastinate_deps_internal.settling = 'on'
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -13,6 +12,7 @@ SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
+    settling text := procrastinate_deps.start_settling();
     lost bigint[];
     ended bigint[];
 BEGIN
@@ -29,6 +29,7 @@ BEGIN
         LIMIT max_jobs
         FOR UPDATE OF j SKIP LOCKED);
     IF cardinality(lost) = 0 THEN
+        PERFORM procrastinate_deps.stop_settling(settling);
         RETURN;
     END IF;
     INSERT INTO procrastinate_deps.job_events (job_id, worker_id, attempt, type, detail)
@@ -53,5 +54,6 @@ BEGIN
         PERFORM procrastinate_deps.end_jobs(ended);
     END IF;
     RETURN QUERY SELECT j.id, j.status::text FROM procrastinate_deps.jobs AS j WHERE j.id = ANY (lost) ORDER BY j.id;
+    PERFORM procrastinate_deps.stop_settling(settling);
 END
 $$;

@@ -3,13 +3,15 @@
 CREATE FUNCTION procrastinate_deps.resume_queue(queue text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET procrastinate_deps_internal.settling = 'on'
 AS $$
+DECLARE
+    settling text := procrastinate_deps.start_settling();
 BEGIN
     PERFORM procrastinate_deps.require_read_committed();
     PERFORM pg_advisory_xact_lock(procrastinate_deps.pause_key());
     DELETE FROM procrastinate_deps.paused_queues AS p WHERE p.queue = resume_queue.queue;
     IF NOT FOUND THEN
+        PERFORM procrastinate_deps.stop_settling(settling);
         RETURN false;
     END IF;
     UPDATE procrastinate_deps.jobs AS j
@@ -17,6 +19,7 @@ BEGIN
     WHERE j.status = 'todo' AND j.gate = 'lock' AND j.lock IS NOT NULL AND j.queue = resume_queue.queue
         AND NOT EXISTS (SELECT FROM procrastinate_deps.locks AS l WHERE l.lock = j.lock);
     PERFORM procrastinate_deps.notify_queues(ARRAY[resume_queue.queue]);
+    PERFORM procrastinate_deps.stop_settling(settling);
     RETURN true;
 END
 $$;

@@ -9,7 +9,6 @@ CREATE FUNCTION procrastinate_deps.retry_job(
 ) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET procrastinate_deps_internal.settling = 'on'
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -17,6 +16,7 @@ SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
+    settling text := procrastinate_deps.start_settling();
     job procrastinate_deps.jobs;
     ended bigint[];
 BEGIN
@@ -41,6 +41,7 @@ BEGIN
             'retry_at', retry_at, 'priority', priority, 'queue', queue, 'lock', lock)), false);
         PERFORM procrastinate_deps.hand_over_locks(ARRAY[job.lock]);
         PERFORM procrastinate_deps.notify_queues(ARRAY[coalesce(retry_job.queue, job.queue)]);
+        PERFORM procrastinate_deps.stop_settling(settling);
         RETURN;
     END IF;
 
@@ -73,5 +74,6 @@ BEGIN
     ELSE
         PERFORM procrastinate_deps.revive(ARRAY[job.id], reset_dependents, ignore_dependencies);
     END IF;
+    PERFORM procrastinate_deps.stop_settling(settling);
 END
 $$;

@@ -3,13 +3,13 @@
 CREATE FUNCTION procrastinate_deps.settle_job_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET procrastinate_deps_internal.settling = 'on'
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 DECLARE
+    settling text := procrastinate_deps.start_settling();
     ended bigint[];
     revived bigint[];
     left_line text[];
@@ -30,6 +30,7 @@ BEGIN
     FROM old_rows AS o
     JOIN new_rows AS n USING (id);
     IF coalesce(ended, revived) IS NULL AND left_line IS NULL AND woken IS NULL THEN
+        PERFORM procrastinate_deps.stop_settling(settling);
         RETURN NULL;
     END IF;
     IF coalesce(ended, revived) IS NOT NULL OR left_line IS NOT NULL THEN
@@ -51,6 +52,7 @@ BEGIN
     END IF;
     PERFORM procrastinate_deps.hand_over_locks(left_line);
     PERFORM procrastinate_deps.notify_queues(woken);
+    PERFORM procrastinate_deps.stop_settling(settling);
     RETURN NULL;
 END
 $$;

@@ -1,0 +1,243 @@
+"""asyncpg's connector, the fastest for workers."""
+
+from __future__ import annotations
+
+import math
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import anyio
+import asyncpg
+
+from procrastinate_deps.connectors import asyncpg_driver as driver
+from procrastinate_deps.connectors import callers, dsn
+from procrastinate_deps.connectors.base import POOL_MAX_SIZE, POOL_MIN_SIZE, AsyncConnector, Listener
+from procrastinate_deps.connectors.errors import MAX_RETRIES, RETRYABLE, check_server_version, retry_wait_s
+from procrastinate_deps.exceptions import AppNotOpen, ConnectorException
+from procrastinate_deps.sql import DEFAULT_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from procrastinate_deps.connectors.psycopg import SyncPsycopgConnector
+    from procrastinate_deps.jsontext import JsonLoads
+    from procrastinate_deps.statements import Row, Statement
+
+T = TypeVar("T")
+
+CLOSE_TIMEOUT_S = 5
+"""How long a connection that listened may take to say goodbye."""
+
+# options of asyncpg's create_pool that are the pool's; all others are each connection's
+_POOL_OPTIONS = frozenset(
+    {"max_queries", "max_inactive_connection_lifetime", "connect", "setup", "init", "reset", "loop", "connection_class"}
+    | {"record_class", "min_size", "max_size"}
+)
+_LIBPQ_NAMES = {"database": "dbname", "timeout": "connect_timeout", "ssl": "sslmode"}
+_LIBPQ = frozenset({"host", "port", "user", "password", "passfile", "dbname", "connect_timeout", "sslmode", "service"})
+
+
+class AsyncpgConnector(AsyncConnector):
+    """asyncpg: for workers, and for async code.
+
+    Parameters
+    ----------
+    dsn:
+        libpq's connection string, of either form. What it leaves out, the PG* variables say.
+    schema:
+        The PostgreSQL schema that the tables live in.
+    json_dumps, json_loads:
+        From a job's arguments or result to JSON and back.
+    prepare_statements:
+        False for a pooler that hands a session on after each transaction (PgBouncer before 1.21).
+    options:
+        asyncpg's own for `create_pool` and `connect`: `min_size` (1), `max_size` (10), `password`, `ssl`, ...
+    """
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        json_dumps: Callable[[Any], str | bytes] | None = None,
+        json_loads: JsonLoads | None = None,
+        prepare_statements: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(schema=schema, json_dumps=json_dumps, json_loads=json_loads)
+        self._dsn = dsn or ""
+        self._prepare_statements = prepare_statements
+        self._options = options
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._owns_pool = False
+        self._parameters()  # what can't be understood is refused here, where it was written
+
+    def connection_parameters(self) -> dict[str, Any]:
+        given = {
+            _LIBPQ_NAMES.get(name, name): value for name, value in self._options.items() if name not in _POOL_OPTIONS
+        }
+        parameters: dict[str, Any] = {"fallback_application_name": dsn.APPLICATION_NAME, **self._parameters()}
+        for name in _LIBPQ & given.keys():
+            if not isinstance(given[name], (str, int, float)):
+                raise ConnectorException(
+                    f"AsyncpgConnector's {name}={type(given[name]).__name__} has no counterpart in libpq, which "
+                    "migrations and sync code use; give it in the dsn, or make a SyncPsycopgConnector for those"
+                )
+            parameters[name] = given[name] if name != "connect_timeout" else math.ceil(given[name])
+        parameters.update(
+            {k: v for k, v in given.get("server_settings", {}).items() if k in ("application_name", "options")}
+        )
+        return parameters
+
+    def __repr__(self) -> str:
+        given = {name: value for name, value in self._options.items() if isinstance(value, (str, int, float))}
+        return f"AsyncpgConnector({dsn.shown(self._parameters() | given)}, schema={self.schema!r})"
+
+    async def open_async(self, pool: asyncpg.Pool[Any] | None = None) -> None:
+        if self._pool is not None:
+            return
+        if pool is not None:
+            self._pool = pool
+            return
+        pool_options = {name: value for name, value in self._options.items() if name in _POOL_OPTIONS}
+        min_size = pool_options.pop("min_size", POOL_MIN_SIZE)
+        max_size = pool_options.pop("max_size", max(POOL_MAX_SIZE, min_size))
+        pool_options.setdefault("reset", _leave_as_it_is)
+        try:
+            new_pool = asyncpg.create_pool(
+                min_size=min_size, max_size=max_size, **pool_options, **self._connect_arguments()
+            )
+            await new_pool
+            try:
+                async with new_pool.acquire() as first:
+                    check_server_version(first.get_server_version().major)
+            except BaseException:
+                new_pool.terminate()
+                raise
+        except driver.ERRORS as error:
+            raise self._unreachable(error) from error
+        self._pool, self._owns_pool = new_pool, True
+
+    async def close_async(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None and self._owns_pool:
+            self._owns_pool = False
+            await pool.close()
+
+    async def execute_async(self, statement: Statement[T], connection: Any = None) -> T:
+        if connection is not None:
+            return await callers.execute_async(connection, statement, self._queries, self.json_loads)
+        return statement.read(await self._rows(self._queries[statement.name], statement.values), self.json_loads)
+
+    async def execute_script_async(self, script: str) -> None:
+        try:
+            async with self._opened().acquire() as connection:
+                await driver.run_script_async(connection, script)
+        except driver.ERRORS as error:
+            raise driver.translated(error) from error
+
+    @asynccontextmanager
+    async def listen(self, channel: str) -> AsyncIterator[Listener]:
+        try:
+            connection = await asyncpg.connect(**self._connect_arguments())
+        except driver.ERRORS as error:
+            raise self._unreachable(error) from error
+        listener = _AsyncpgListener(connection)
+        try:
+            await listener.start(channel)
+            yield listener
+        finally:
+            await listener.aclose()
+
+    def sync_twin(self) -> SyncPsycopgConnector:
+        from procrastinate_deps.connectors.psycopg import SyncPsycopgConnector
+
+        sizes = {name: value for name, value in self._options.items() if name in ("min_size", "max_size")}
+        return SyncPsycopgConnector(
+            conninfo=dsn.conninfo(self.connection_parameters()),
+            schema=self.schema,
+            prepare_statements=self._prepare_statements,
+            **self._given_json,
+            **sizes,
+        )
+
+    def _parameters(self) -> dict[str, str]:
+        return dsn.parse(self._dsn)
+
+    def _connect_arguments(self) -> dict[str, Any]:
+        given = {name: value for name, value in self._options.items() if name not in _POOL_OPTIONS}
+        arguments = dsn.asyncpg_arguments(self._dsn)
+        arguments["server_settings"].update(given.pop("server_settings", {}))
+        if not self._prepare_statements:
+            arguments["statement_cache_size"] = 0
+        return arguments | given
+
+    def _unreachable(self, error: BaseException) -> ConnectorException:
+        secrets = self._parameters() | {name: value for name, value in self._options.items() if name in dsn.SECRETS}
+        reason = dsn.hide_secrets(str(driver.translated(error)), secrets)
+        return ConnectorException(
+            f"can't connect to PostgreSQL with {self!r}: {reason}", sqlstate=driver.sqlstate_of(error)
+        )
+
+    def _opened(self) -> asyncpg.Pool[Any]:
+        if self._pool is None:
+            raise AppNotOpen
+        return self._pool
+
+    async def _rows(self, query: str, values: Sequence[Any]) -> Sequence[Row]:
+        pool = self._opened()
+        attempt = 0
+        while True:
+            try:
+                async with pool.acquire() as connection:
+                    return await driver.run_async(connection, query, values)
+            except driver.ERRORS as error:
+                if driver.sqlstate_of(error) not in RETRYABLE or attempt >= MAX_RETRIES:
+                    raise driver.translated(error) from error
+            await anyio.sleep(retry_wait_s(attempt))
+            attempt += 1
+
+
+async def _leave_as_it_is(connection: driver.AsyncConnection) -> None:
+    """In the place of the reset that costs asyncpg a round trip: our statements leave nothing behind."""
+
+
+class _AsyncpgListener(Listener):
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+        # unbounded: the driver's callback can't wait, and a payload is a few bytes
+        self._send, self._receive = anyio.create_memory_object_stream[str](math.inf)
+        self._closed = False
+
+    async def start(self, channel: str) -> None:
+        self._connection.add_termination_listener(self._lost)
+        try:
+            await self._connection.add_listener(channel, self._notified)
+        except driver.ERRORS as error:
+            raise driver.translated(error) from error
+
+    def _notified(self, connection: object, pid: int, channel: str, payload: object) -> None:
+        if not self._closed:
+            self._send.send_nowait(str(payload))
+
+    def _lost(self, connection: object) -> None:
+        self._send.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        try:
+            return await self._receive.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            if self._closed:
+                raise StopAsyncIteration from None
+            raise ConnectorException("the connection that listens for notifications was lost") from None
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._send.close()
+        self._receive.close()
+        # Whoever stops listening may be cancelled: the connection is closed all the same.
+        with anyio.CancelScope(shield=True):
+            await self._connection.close(timeout=CLOSE_TIMEOUT_S)

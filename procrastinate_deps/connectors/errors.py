@@ -1,0 +1,88 @@
+"""What the database reports, as this package's exceptions. The only place that knows SQLSTATEs."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from procrastinate_deps import exceptions
+from procrastinate_deps.exceptions import ConnectorException, ProcrastinateException
+
+MAX_RETRIES = 5
+"""How often one of our own statements is sent again after a deadlock or a serialisation failure."""
+
+RETRY_WAIT_S = 0.02
+"""The first wait before that, at most; each later one may be twice as long."""
+
+OLDEST_SERVER = 15
+"""PostgreSQL's oldest major version that is supported."""
+
+RETRYABLE = frozenset({"40001", "40P01"})
+
+_Details = Mapping[str, Any]
+_OURS: dict[str, Callable[[str, _Details], ProcrastinateException]] = {
+    "PD001": lambda text, detail: exceptions.DependencyNotFound(text, ids=detail.get("ids", ())),
+    "PD002": lambda text, detail: exceptions.JobAlreadyStarted(text),
+    "PD003": lambda text, detail: exceptions.CircularDependency(text, cycle=detail.get("cycle", ())),
+    "PD004": lambda text, detail: exceptions.DependencyNotMet(
+        text,
+        job_id=detail.get("job_id"),
+        parents={int(id_): status for id_, status in detail.get("parents", {}).items()},
+    ),
+    "PD005": lambda text, detail: exceptions.TransitionRefused(text),
+    "PD006": lambda text, detail: exceptions.IsolationLevelError(text, sqlstate="PD006"),
+    "PD007": lambda text, detail: exceptions.JobNotFound(text, job_id=detail.get("job_id")),
+    "PD008": lambda text, detail: exceptions.WorkerNotRegistered(text),
+}
+
+_NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42704"})  # undefined schema, table, function, type
+_QUEUEING_LOCK = re.compile(r"\(queueing_lock\)=\((.*)\)", re.DOTALL)
+
+
+def translate(
+    *,
+    sqlstate: str | None,
+    message: str,
+    detail: str | None = None,
+    hint: str | None = None,
+    constraint: str | None = None,
+) -> ProcrastinateException:
+    """The exception that stands for a driver's error with these fields."""
+    if sqlstate in _OURS:
+        return _OURS[sqlstate](f"{message}. {hint}" if hint else message, _json_detail(detail))
+    if sqlstate == "23505":
+        if constraint == "jobs_queueing_lock":
+            key = _QUEUEING_LOCK.search(detail or "")
+            return exceptions.AlreadyEnqueued(queueing_lock=key[1]) if key else exceptions.AlreadyEnqueued(message)
+        return exceptions.UniqueViolation(message, constraint_name=constraint)
+    text = f"{message} ({sqlstate})" if sqlstate else message
+    if sqlstate in _NO_SCHEMA:
+        return exceptions.SchemaNotReady(
+            f"the schema is missing, or not the one of this version: {text}. Run: {exceptions.MIGRATE_COMMAND}",
+            sqlstate=sqlstate,
+        )
+    if sqlstate == "55P03":
+        return exceptions.LockNotAvailable(text, sqlstate=sqlstate)
+    return ConnectorException(text, sqlstate=sqlstate)
+
+
+def check_server_version(major: int) -> None:
+    """Refuse a server that this was never tested on, before it fails somewhere inside."""
+    if major < OLDEST_SERVER:
+        raise ConnectorException(f"the server is PostgreSQL {major}; this needs PostgreSQL {OLDEST_SERVER} or newer")
+
+
+def retry_wait_s(attempt: int) -> float:
+    """How long to wait before the retry number `attempt`, from 0; random, so that two that met don't meet again."""
+    return random.uniform(0.1, 1) * RETRY_WAIT_S * float(2**attempt)
+
+
+def _json_detail(detail: str | None) -> _Details:
+    try:
+        found = json.loads(detail or "{}")
+    except ValueError:  # a person's text, not ours
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,304 @@
+"""psycopg's connectors: async for workers and async code, sync for the rest."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import asynccontextmanager
+from time import sleep
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import anyio
+import psycopg
+from psycopg import sql as composed
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from procrastinate_deps.connectors import callers, dsn
+from procrastinate_deps.connectors import psycopg_driver as driver
+from procrastinate_deps.connectors.base import (
+    POOL_MAX_SIZE,
+    POOL_MIN_SIZE,
+    AsyncConnector,
+    Connector,
+    Listener,
+    SyncConnector,
+)
+from procrastinate_deps.connectors.errors import MAX_RETRIES, RETRYABLE, check_server_version, retry_wait_s
+from procrastinate_deps.exceptions import AppNotOpen
+from procrastinate_deps.sql import DEFAULT_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from procrastinate_deps.jsontext import JsonLoads
+    from procrastinate_deps.statements import Row, Statement
+
+T = TypeVar("T")
+
+# arguments of psycopg's connect that are not libpq's
+_NOT_LIBPQ = frozenset(
+    {"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory", "connection_class"}
+)
+
+
+class _PsycopgConnector(Connector):
+    """What both of psycopg's connectors are made from.
+
+    Parameters
+    ----------
+    conninfo:
+        libpq's connection string, of either form. What it leaves out, the PG* variables and libpq's defaults say.
+    schema:
+        The PostgreSQL schema that the tables live in.
+    json_dumps, json_loads:
+        From a job's arguments or result to JSON and back.
+    pool_factory:
+        What makes the pool. Default: psycopg's own.
+    prepare_statements:
+        False for a pooler that hands a session on after each transaction (PgBouncer before 1.21).
+    pool_kwargs:
+        The pool's own options: `min_size` (1), `max_size` (10), `timeout`, ...; `kwargs` are those of each connection.
+    """
+
+    def __init__(
+        self,
+        *,
+        conninfo: str = "",
+        schema: str = DEFAULT_SCHEMA,
+        json_dumps: Callable[[Any], str | bytes] | None = None,
+        json_loads: JsonLoads | None = None,
+        pool_factory: Callable[..., Any] | None = None,
+        prepare_statements: bool = True,
+        **pool_kwargs: Any,
+    ) -> None:
+        super().__init__(schema=schema, json_dumps=json_dumps, json_loads=json_loads)
+        self._parameters = dsn.parse(conninfo)
+        self._conninfo = conninfo
+        self._prepare_statements = prepare_statements
+        self._pool_factory = pool_factory
+        self._given_pool_kwargs = dict(pool_kwargs)
+        self._connect_kwargs: dict[str, Any] = {
+            "fallback_application_name": dsn.APPLICATION_NAME,
+            "context": driver.adapters(),
+            **pool_kwargs.pop("kwargs", {}),
+            "autocommit": True,
+        }
+        if not prepare_statements:
+            self._connect_kwargs["prepare_threshold"] = None
+        if pool_factory is None:  # another pool may allow no such sizes
+            min_size = pool_kwargs.setdefault("min_size", POOL_MIN_SIZE)
+            pool_kwargs.setdefault("max_size", max(POOL_MAX_SIZE, min_size))
+        self._pool_kwargs = pool_kwargs
+
+    def connection_parameters(self) -> dict[str, Any]:
+        return self._parameters | {
+            name: value for name, value in self._connect_kwargs.items() if name not in _NOT_LIBPQ
+        }
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({dsn.shown(self.connection_parameters())}, schema={self.schema!r})"
+
+    def _new_pool(self, factory: Callable[..., Any], check: Callable[..., Any]) -> Any:
+        kwargs = {"check": check, **self._pool_kwargs}
+        return (self._pool_factory or factory)(self._conninfo, kwargs=self._connect_kwargs, open=False, **kwargs)
+
+    def _use(self, pool: Any) -> None:
+        """Take an external pool's settings as ours, for migrations and a sync twin."""
+        if isinstance(pool.conninfo, str):
+            self._conninfo, self._parameters = pool.conninfo, dsn.parse(pool.conninfo)
+        if isinstance(pool.kwargs, dict):
+            self._connect_kwargs = {**self._connect_kwargs, **pool.kwargs, "autocommit": True}
+
+
+class PsycopgConnector(_PsycopgConnector, AsyncConnector):
+    """psycopg, async: for workers, and for async code. Its parameters are those of both of psycopg's connectors."""
+
+    _pool: AsyncConnectionPool[Any] | None = None
+    _owns_pool = False
+
+    async def open_async(self, pool: AsyncConnectionPool[Any] | None = None) -> None:
+        if self._pool is not None:
+            return
+        if pool is not None:
+            self._pool = pool
+            self._use(pool)
+            return
+        try:
+            # A pool would go on trying for its whole timeout; the first connection says at once what is wrong.
+            async with await self._connect() as first:
+                check_server_version(first.info.server_version // 10000)
+            new_pool = self._new_pool(AsyncConnectionPool, driver.check_idle_async)
+            try:
+                await new_pool.open(wait=True)
+            except BaseException:
+                await new_pool.close()
+                raise
+        except psycopg.Error as error:
+            raise driver.unreachable(error, self.connection_parameters()) from error
+        self._pool, self._owns_pool = new_pool, True
+
+    async def close_async(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None and self._owns_pool:
+            self._owns_pool = False
+            await pool.close()
+
+    async def execute_async(self, statement: Statement[T], connection: Any = None) -> T:
+        if connection is not None:
+            return await callers.execute_async(connection, statement, self._queries, self.json_loads)
+        return statement.read(await self._rows(self._queries[statement.name], statement.values), self.json_loads)
+
+    async def execute_script_async(self, script: str) -> None:
+        try:
+            async with self._opened().connection() as connection:
+                await driver.run_script_async(connection, script)
+        except psycopg.Error as error:
+            raise driver.translated(error) from error
+
+    @asynccontextmanager
+    async def listen(self, channel: str) -> AsyncIterator[Listener]:
+        try:
+            connection = await self._connect()
+        except psycopg.Error as error:
+            raise driver.unreachable(error, self.connection_parameters()) from error
+        listener = _PsycopgListener(connection)
+        try:
+            await listener.start(channel)
+            yield listener
+        finally:
+            await listener.aclose()
+
+    def sync_twin(self) -> SyncPsycopgConnector:
+        kwargs = {name: value for name, value in self._given_pool_kwargs.items() if name not in _ASYNC_CALLBACKS}
+        return SyncPsycopgConnector(
+            conninfo=self._conninfo,
+            schema=self.schema,
+            prepare_statements=self._prepare_statements,
+            **self._given_json,
+            **{**kwargs, "kwargs": self._connect_kwargs},
+        )
+
+    def _opened(self) -> AsyncConnectionPool[Any]:
+        if self._pool is None:
+            raise AppNotOpen
+        return self._pool
+
+    async def _connect(self) -> driver.AsyncConnection:
+        return await psycopg.AsyncConnection.connect(self._conninfo, **self._connect_kwargs)
+
+    async def _rows(self, query: str, values: Sequence[Any]) -> Sequence[Row]:
+        pool = self._opened()
+        attempt = 0
+        while True:
+            try:
+                async with pool.connection() as connection:
+                    return await driver.run_async(connection, query, values)
+            except psycopg.Error as error:
+                if error.sqlstate not in RETRYABLE or attempt >= MAX_RETRIES:
+                    raise driver.translated(error) from error
+            await anyio.sleep(retry_wait_s(attempt))
+            attempt += 1
+
+
+class SyncPsycopgConnector(_PsycopgConnector, SyncConnector):
+    """psycopg, sync: to defer and manage jobs from code that is not async."""
+
+    _pool: ConnectionPool[Any] | None = None
+    _owns_pool = False
+
+    def open(self, pool: ConnectionPool[Any] | None = None) -> None:
+        if self._pool is not None:
+            return
+        if pool is not None:
+            self._pool = pool
+            self._use(pool)
+            return
+        try:
+            # A pool would go on trying for its whole timeout; the first connection says at once what is wrong.
+            with psycopg.connect(self._conninfo, **self._connect_kwargs) as first:
+                check_server_version(first.info.server_version // 10000)
+            new_pool = self._new_pool(ConnectionPool, driver.check_idle)
+            try:
+                new_pool.open(wait=True)
+            except BaseException:
+                new_pool.close()
+                raise
+        except psycopg.Error as error:
+            raise driver.unreachable(error, self.connection_parameters()) from error
+        self._pool, self._owns_pool = new_pool, True
+
+    def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None and self._owns_pool:
+            self._owns_pool = False
+            pool.close()
+
+    def execute(self, statement: Statement[T], connection: Any = None) -> T:
+        if connection is not None:
+            return callers.execute(connection, statement, self._queries, self.json_loads)
+        return statement.read(self._rows(self._queries[statement.name], statement.values), self.json_loads)
+
+    def execute_script(self, script: str) -> None:
+        try:
+            with self._opened().connection() as connection:
+                driver.run_script(connection, script)
+        except psycopg.Error as error:
+            raise driver.translated(error) from error
+
+    def _opened(self) -> ConnectionPool[Any]:
+        if self._pool is None:
+            raise AppNotOpen
+        return self._pool
+
+    def _rows(self, query: str, values: Sequence[Any]) -> Sequence[Row]:
+        pool = self._opened()
+        attempt = 0
+        while True:
+            try:
+                with pool.connection() as connection:
+                    return driver.run(connection, query, values)
+            except psycopg.Error as error:
+                if error.sqlstate not in RETRYABLE or attempt >= MAX_RETRIES:
+                    raise driver.translated(error) from error
+            sleep(retry_wait_s(attempt))
+            attempt += 1
+
+
+# options of a pool that are coroutine functions of an async one
+_ASYNC_CALLBACKS = frozenset({"configure", "check", "reset", "reconnect_failed", "connection_class"})
+
+
+class _PsycopgListener(Listener):
+    def __init__(self, connection: driver.AsyncConnection) -> None:
+        self._connection = connection
+        self._arrived: deque[str] = deque()
+        self._closed = False
+        self._scope = anyio.CancelScope()
+
+    async def start(self, channel: str) -> None:
+        try:
+            await self._connection.execute(
+                composed.SQL("LISTEN {}").format(composed.Identifier(channel)), prepare=False
+            )
+        except psycopg.Error as error:
+            raise driver.translated(error) from error
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        # Each wait is one generator run to its end: one that is left half-way would keep the connection locked.
+        while not self._arrived and not self._closed:
+            with anyio.CancelScope() as self._scope:
+                try:
+                    async for notification in self._connection.notifies(stop_after=1):
+                        self._arrived.append(notification.payload)
+                except psycopg.Error as error:
+                    raise driver.translated(error) from error
+        if self._closed:
+            raise StopAsyncIteration
+        return self._arrived.popleft()
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._scope.cancel()  # closing the socket alone would not wake who waits on it
+        await self._connection.close()

@@ -1,0 +1,256 @@
+"""Jobs as the database has them, and what is told to it about them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from procrastinate_deps.dependencies import RunWhen
+    from procrastinate_deps.retry import RetryDecision
+
+DEFAULT_QUEUE = "default"
+DEFAULT_PRIORITY = 0
+
+
+class Status(StrEnum):
+    """Where a job is in its life."""
+
+    BLOCKED = "blocked"  # waits for at least one parent that isn't terminal
+    TODO = "todo"  # waits for a worker, its time or its lock
+    DOING = "doing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    ABORTED = "aborted"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED})
+
+
+class CancelKind(StrEnum):
+    """Why a cancelled job was cancelled."""
+
+    MANUAL = "manual"  # someone asked
+    UPSTREAM = "upstream"  # its rule failed because a parent was unsuccessful
+    NOT_NEEDED = "not_needed"  # its rule asked for a failure, and there was none
+
+
+class Gate(StrEnum):
+    """Why a todo job can't be fetched yet."""
+
+    SCHEDULED = "scheduled"
+    LOCK = "lock"
+
+
+class DeleteJobCondition(StrEnum):
+    """Which jobs are deleted when they end."""
+
+    NEVER = "never"
+    SUCCESSFUL = "successful"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as it was when it was read. All times are aware, in UTC.
+
+    Attributes
+    ----------
+    id, status, queue, priority, lock, queueing_lock, task_name, task_kwargs:
+        As it was deferred (a retry may have changed priority, queue and lock); `task_kwargs` are the arguments.
+    scheduled_at:
+        When it may start at the earliest; None: at once.
+    attempts:
+        How many runs ended before this one: 0 in the first.
+    abort_requested:
+        Someone asked the running job to stop.
+    worker_id:
+        The worker that claimed it last.
+    run_when:
+        The rule by which its parents' ends decide about it.
+    created_at, started_at, finished_at:
+        When it was deferred, when its last run started, when it ended; None: not yet.
+    result, error:
+        What the task returned; the last error with its traceback.
+    cancel_kind, cancel_reason:
+        Why a cancelled job was cancelled.
+    rescues:
+        How often it was taken back from a worker that was lost.
+    claim:
+        Grows with each fetch of the job; a worker ends a job only under the claim that it fetched it with.
+    gate:
+        Why a todo job can't be fetched yet; None: it can.
+    ignores_dependencies:
+        It was made runnable by hand, whatever its parents do.
+    """
+
+    id: int
+    status: Status
+    queue: str
+    priority: int
+    lock: str | None
+    queueing_lock: str | None
+    task_name: str
+    task_kwargs: dict[str, Any]
+    scheduled_at: datetime | None
+    attempts: int
+    abort_requested: bool
+    worker_id: int | None
+    run_when: RunWhen
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    result: Any
+    error: str | None
+    cancel_kind: CancelKind | None
+    cancel_reason: str | None
+    rescues: int
+    claim: int
+    gate: Gate | None
+    ignores_dependencies: bool
+
+    @property
+    def job_id(self) -> int:
+        """The same as `id`: whatever stands for a job has a `job_id`."""
+        return self.id
+
+    @property
+    def call_string(self) -> str:
+        """The job as a person reads it in a log: `module.task[7](a=1)`."""
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.task_kwargs.items())
+        return f"{self.task_name}[{self.id}]({arguments})"
+
+    def log_context(self) -> dict[str, Any]:
+        """The job's fields for a log record, as JSON can hold them."""
+        fields = {name: getattr(self, name) for name in _JOB_FIELDS}
+        context = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in fields.items()}
+        return {**context, "call_string": self.call_string}
+
+    def evolve(self, **changes: Any) -> Job:
+        """A copy with `changes`."""
+        return dataclasses.replace(self, **changes)
+
+
+_JOB_FIELDS = tuple(f.name for f in dataclasses.fields(Job))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """A job to defer.
+
+    Attributes
+    ----------
+    scheduled_at:
+        An aware datetime before which it doesn't start.
+    depends_on:
+        Ids of jobs that exist.
+    after:
+        Positions, from 0, of jobs that stand before this one in the same batch.
+    """
+
+    task_name: str
+    task_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    queue: str = DEFAULT_QUEUE
+    priority: int = DEFAULT_PRIORITY
+    lock: str | None = None
+    queueing_lock: str | None = None
+    scheduled_at: datetime | None = None
+    run_when: RunWhen | str | None = None
+    depends_on: Sequence[int] = ()
+    after: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one run of a job ended.
+
+    Attributes
+    ----------
+    claim:
+        The claim that the job was fetched with.
+    status:
+        A terminal one; todo: it runs again as `retry` says.
+    result:
+        What the task returned: what JSON can hold.
+    error:
+        The error with its traceback.
+    """
+
+    job_id: int
+    claim: int
+    status: Status | str
+    result: Any = None
+    error: str | None = None
+    retry: RetryDecision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An outcome that was not stored: `busy` (another transaction holds the job: send it again) or `stale` (the job is
+    no longer this claim's: drop it)."""
+
+    job_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescue:
+    """A job that was taken back from a lost worker, and what it is now: todo, failed or aborted."""
+
+    job_id: int
+    status: Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerInfo:
+    """A worker as the database knows it.
+
+    `queues` is None for a worker of all queues. `running` counts the jobs it is doing. `lost_at` is when it was
+    declared lost: its heartbeat had stopped for too long.
+    """
+
+    id: int
+    name: str
+    hostname: str
+    pid: int
+    queues: list[str] | None
+    concurrency: int
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
+    lost_at: datetime | None
+    running: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What a job's row doesn't show of its life: an attempt before the last, a rescue, an act by hand."""
+
+    id: int
+    job_id: int
+    at: datetime
+    type: str
+    attempt: int
+    worker_id: int | None
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobHolder:
+    """An open transaction that keeps a job from being ended: whose it is, and since when."""
+
+    job_id: int
+    pid: int
+    application_name: str
+    state: str | None
+    xact_start: datetime | None

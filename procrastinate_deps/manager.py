@@ -1,0 +1,485 @@
+"""Every operation on jobs, each written once and run sync or async."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from dataclasses import dataclass
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
+
+from procrastinate_deps import statements
+from procrastinate_deps.dependencies import DependsOn, normalise_depends_on
+from procrastinate_deps.exceptions import LockNotAvailable, SyncConnectorConfigurationError, TransitionRefused
+from procrastinate_deps.jobs import DeleteJobCondition, Event, Job, JobSpec, Outcome, Status, WorkerInfo
+from procrastinate_deps.statements import PAGE_SIZE, STALLED_AFTER_S, Statement
+from procrastinate_deps.times import check_aware
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from procrastinate_deps.jsontext import JsonDumps
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PRUNE_BATCH = 1000
+"""How many jobs one statement deletes: a larger one would hold its locks for too long."""
+
+
+class SyncExecutor(Protocol):
+    """What runs statements for code that is not async: a sync connector, or an app."""
+
+    @property
+    def json_dumps(self) -> JsonDumps: ...
+
+    def execute(self, statement: Statement[T], connection: Any = None) -> T: ...
+
+
+class AsyncExecutor(Protocol):
+    """What runs statements for async code: an async connector, or an app."""
+
+    @property
+    def json_dumps(self) -> JsonDumps: ...
+
+    async def execute_async(self, statement: Statement[T], connection: Any = None) -> T: ...
+
+
+Steps: TypeAlias = Generator[Statement[Any], Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """What a verb asks for: statements, one after the other, and the connection to run them on (None: one of ours)."""
+
+    steps: Callable[[JsonDumps], Steps[T]]
+    connection: Any
+
+
+def one(statement: Statement[T], connection: Any = None) -> Call[T]:
+    """The call of a verb that is a single statement."""
+
+    def steps(json_dumps: JsonDumps) -> Steps[T]:
+        result: T = yield statement
+        return result
+
+    return Call(steps, connection)
+
+
+class SyncVerb(Generic[P, T]):
+    """A verb as a method that is not async."""
+
+    def __init__(self, verb: Callable[P, Call[T]]) -> None:
+        self._verb = verb
+        self.__doc__ = verb.__doc__
+
+    @overload
+    def __get__(self, manager: None, owner: type) -> SyncVerb[P, T]: ...
+    @overload
+    def __get__(self, manager: JobManager, owner: type) -> Callable[P, T]: ...
+    def __get__(self, manager: JobManager | None, owner: type) -> SyncVerb[P, T] | Callable[P, T]:
+        if manager is None:
+            return self
+
+        def method(*args: P.args, **kwargs: P.kwargs) -> T:
+            return manager.run(self._verb(*args, **kwargs))
+
+        return update_wrapper(method, self._verb)
+
+
+class AsyncVerb(Generic[P, T]):
+    """A verb as a coroutine method."""
+
+    def __init__(self, verb: Callable[P, Call[T]]) -> None:
+        self._verb = verb
+        self.__doc__ = verb.__doc__
+
+    @overload
+    def __get__(self, manager: None, owner: type) -> AsyncVerb[P, T]: ...
+    @overload
+    def __get__(self, manager: JobManager, owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, manager: JobManager | None, owner: type) -> AsyncVerb[P, T] | Callable[P, Coroutine[Any, Any, T]]:
+        if manager is None:
+            return self
+
+        async def method(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await manager.run_async(self._verb(*args, **kwargs))
+
+        return update_wrapper(method, self._verb)
+
+
+def _defer_jobs(jobs: Sequence[JobSpec], connection: Any = None) -> Call[list[int]]:
+    """Defer jobs and the edges between them, all or nothing.
+
+    Parameters
+    ----------
+    jobs:
+        In an order in which parents come before their children.
+    connection:
+        A connection of your own: the jobs become part of its transaction.
+
+    Returns
+    -------
+    The jobs' ids, in the same order.
+
+    Raises
+    ------
+    AlreadyEnqueued, DependencyNotFound, CircularDependency, InvalidArguments
+    """
+
+    def steps(json_dumps: JsonDumps) -> Steps[list[int]]:
+        ids: list[int] = yield statements.defer_jobs(jobs, json_dumps=json_dumps)
+        return ids
+
+    return Call(steps, connection)
+
+
+def _get_job(job_id: int, connection: Any = None) -> Call[Job]:
+    """The job as it is now. Raises JobNotFound."""
+    return one(statements.get_job(job_id), connection)
+
+
+def _get_job_status(job_id: int, connection: Any = None) -> Call[Status]:
+    """The job's status. Raises JobNotFound."""
+    return one(statements.get_job_status(job_id), connection)
+
+
+def _list_jobs(
+    id: int | None = None,  # noqa: A002 - procrastinate's name
+    queue: str | None = None,
+    task: str | None = None,
+    status: Status | str | None = None,
+    lock: str | None = None,
+    queueing_lock: str | None = None,
+    worker_id: int | None = None,
+    limit: int | None = PAGE_SIZE,
+    after: int | None = None,
+    connection: Any = None,
+) -> Call[list[Job]]:
+    """The jobs that all given filters fit, by id.
+
+    Parameters
+    ----------
+    limit:
+        How many at most; None: all. Default: 1000.
+    after:
+        Only jobs with a greater id: pass the last one of the page before.
+    """
+    found = statements.list_jobs(id, queue, task, status, lock, queueing_lock, worker_id, limit, after)
+    return one(found, connection)
+
+
+def _list_queues(
+    queue: str | None = None, task: str | None = None, status: Status | str | None = None, lock: str | None = None
+) -> Call[list[dict[str, Any]]]:
+    """The queues with jobs that the filters fit, and paused ones: `name`, `jobs_count`, counts by status, `paused`."""
+    return one(statements.list_queues(queue, task, status, lock))
+
+
+def _list_tasks(
+    queue: str | None = None, task: str | None = None, status: Status | str | None = None, lock: str | None = None
+) -> Call[list[dict[str, Any]]]:
+    """The tasks with jobs that the filters fit: `name`, `jobs_count`, a count by status."""
+    return one(statements.list_tasks(queue, task, status, lock))
+
+
+def _list_locks(
+    queue: str | None = None, task: str | None = None, status: Status | str | None = None, lock: str | None = None
+) -> Call[list[dict[str, Any]]]:
+    """The locks of jobs that the filters fit: `name`, `jobs_count`, a count by status."""
+    return one(statements.list_locks(queue, task, status, lock))
+
+
+def _list_workers() -> Call[list[WorkerInfo]]:
+    """The workers that the database knows, by id, each with the number of jobs it is doing."""
+    return one(statements.list_workers())
+
+
+def _list_events(job_id: int) -> Call[list[Event]]:
+    """What its row doesn't show of a job's life, oldest first: attempts before the last, rescues, acts by hand."""
+    return one(statements.list_events(job_id))
+
+
+def _get_parent_statuses(job_id: int, connection: Any = None) -> Call[dict[int, str]]:
+    """How the direct parents stand, deleted ones included, by id: `{parent_id: "succeeded" | ...}`."""
+    return one(statements.parent_statuses(job_id), connection)
+
+
+def _get_parents(job_id: int, limit: int | None = PAGE_SIZE, after: int | None = None) -> Call[dict[int, Status]]:
+    """The direct parents and their statuses, by id. `after` is the last id of the page before."""
+    return one(statements.get_parents(job_id, limit, after))
+
+
+def _get_children(job_id: int, limit: int | None = PAGE_SIZE, after: int | None = None) -> Call[dict[int, Status]]:
+    """The direct children and their statuses, by id. `after` is the last id of the page before."""
+    return one(statements.get_children(job_id, limit, after))
+
+
+def _add_dependencies(child: DependsOn, parents: DependsOn, connection: Any = None) -> Call[None]:
+    """Let `child` wait for `parents` too, while it has not started.
+
+    A parent that has ended counts as it ended: the child may be cancelled at once by its rule.
+
+    Raises
+    ------
+    JobAlreadyStarted, JobNotFound, DependencyNotFound, CircularDependency
+    """
+    return one(statements.add_dependencies(_the_one(child), normalise_depends_on(parents)), connection)
+
+
+def _remove_dependencies(child: DependsOn, parents: DependsOn, connection: Any = None) -> Call[int]:
+    """Let `child` no longer wait for `parents`; how many of these edges there were. A blocked child is decided anew."""
+    return one(statements.remove_dependencies(_the_one(child), normalise_depends_on(parents)), connection)
+
+
+def _cancel_job_by_id(job_id: int, abort: bool = False, delete_job: bool = False, connection: Any = None) -> Call[bool]:
+    """Cancel a job that has not started.
+
+    Parameters
+    ----------
+    abort:
+        Ask a running one to stop, too.
+    delete_job:
+        Delete it instead; its children are told that it was cancelled.
+
+    Returns
+    -------
+    False when there was nothing to cancel.
+    """
+    return one(statements.cancel_job(job_id, abort, delete_job), connection)
+
+
+def _retry_job_by_id(
+    job_id: int,
+    retry_at: datetime | None = None,
+    priority: int | None = None,
+    queue: str | None = None,
+    lock: str | None = None,
+    reset_dependents: bool = True,
+    ignore_dependencies: bool = False,
+    connection: Any = None,
+) -> Call[None]:
+    """Run a job again that has ended, or whose worker is lost.
+
+    Parameters
+    ----------
+    retry_at:
+        An aware datetime before which it doesn't start. Default: at once.
+    priority, queue, lock:
+        New values. Default: they stay as they are.
+    reset_dependents:
+        Its dependents that have not started, at all levels, wait for it again, and those that were cancelled by their
+        rule are decided anew.
+    ignore_dependencies:
+        Run it whatever its parents do: a blocked one, too.
+
+    Raises
+    ------
+    JobNotFound, AlreadyEnqueued;
+    JobAlreadyStarted when it is running, and its worker lives;
+    DependencyNotMet, naming the parents, when its own rule can't be met.
+    """
+    at = None if retry_at is None else check_aware(retry_at, "retry_at")
+    return one(
+        statements.retry_job(job_id, at, priority, queue, lock, reset_dependents, ignore_dependencies), connection
+    )
+
+
+def _retry_job(
+    job: Job,
+    retry_at: datetime | None = None,
+    priority: int | None = None,
+    queue: str | None = None,
+    lock: str | None = None,
+    reset_dependents: bool = True,
+    ignore_dependencies: bool = False,
+    connection: Any = None,
+) -> Call[None]:
+    return _retry_job_by_id(job.id, retry_at, priority, queue, lock, reset_dependents, ignore_dependencies, connection)
+
+
+_retry_job.__doc__ = _retry_job_by_id.__doc__
+
+
+def _finish_job(
+    job: Job, status: Status | str, delete_job: bool = False, result: Any = None, error: str | None = None
+) -> Call[None]:
+    """End a running job by hand, as its worker would.
+
+    Raises
+    ------
+    TransitionRefused when it has ended, or was fetched again, since `job` was read; LockNotAvailable while another
+    transaction holds it.
+    """
+    outcome = Outcome(job_id=job.id, claim=job.claim, status=Status(status), result=result, error=error)
+    delete = DeleteJobCondition.ALWAYS if delete_job else DeleteJobCondition.NEVER
+
+    def steps(json_dumps: JsonDumps) -> Steps[None]:
+        refusals = yield statements.finish_jobs([outcome], delete, json_dumps)
+        if not refusals:
+            return
+        if refusals[0].reason == "busy":
+            raise LockNotAvailable(f"job {job.id} is held by another transaction that is still open: try again later")
+        raise TransitionRefused(f"job {job.id} is not running any more, or was fetched again since it was read")
+
+    return Call(steps, None)
+
+
+def _get_stalled_jobs(
+    seconds_since_heartbeat: float = STALLED_AFTER_S, queue: str | None = None, task_name: str | None = None
+) -> Call[list[Job]]:
+    """The running jobs whose worker gave no sign of life for so many seconds, or is not known any more."""
+    return one(statements.stalled_jobs(seconds_since_heartbeat, queue, task_name))
+
+
+def _delete_old_jobs(
+    nb_hours: float,
+    queue: str | None = None,
+    include_failed: bool = False,
+    include_cancelled: bool = False,
+    include_aborted: bool = False,
+) -> Call[int]:
+    """Delete jobs that succeeded more than `nb_hours` ago, and those that ended otherwise as asked for.
+
+    A job that an unfinished child still has is left for a later time.
+
+    Returns
+    -------
+    How many were deleted.
+    """
+    wanted = [Status.SUCCEEDED]
+    wanted += [Status.FAILED] * include_failed + [Status.CANCELLED] * include_cancelled
+    wanted += [Status.ABORTED] * include_aborted
+
+    def steps(json_dumps: JsonDumps) -> Steps[int]:
+        total = 0
+        while True:
+            deleted: int = yield statements.prune_jobs(nb_hours * 3600, wanted, queue, PRUNE_BATCH)
+            total += deleted
+            if deleted < PRUNE_BATCH:
+                return total
+
+    return Call(steps, None)
+
+
+def _pause_queue(queue: str) -> Call[bool]:
+    """Let no more of the queue's jobs start; those that run go on. False: it was paused already."""
+    return one(statements.pause_queue(queue))
+
+
+def _resume_queue(queue: str) -> Call[bool]:
+    """Let the queue's jobs start again. False: it was not paused."""
+    return one(statements.resume_queue(queue))
+
+
+def _prune_stalled_workers(seconds_since_lost: float = STALLED_AFTER_S) -> Call[list[str]]:
+    """Forget workers that were declared lost so many seconds ago and hold no jobs any more; their names."""
+    return one(statements.prune_workers(seconds_since_lost))
+
+
+def _check_connection() -> Call[bool]:
+    """Whether the database answers and has the tables."""
+    return one(statements.check_connection())
+
+
+def _the_one(child: DependsOn) -> int:
+    ids = normalise_depends_on(child)
+    if len(ids) != 1:
+        raise TypeError(f"child={child!r}: pass one job, by its id or as a Job")
+    return ids[0]
+
+
+class JobManager:
+    """Every operation on jobs. Where there are `name` and `name_async` they do the same.
+
+    Methods that are coroutines in procrastinate without saying so in their name (get_stalled_jobs, retry_job,
+    finish_job, delete_old_jobs) are coroutines here too; their sync twins are `name_sync`.
+
+    Parameters
+    ----------
+    executor:
+        An app or a connector. A connector of one kind runs the verbs of that kind only.
+    """
+
+    def __init__(self, executor: SyncExecutor | AsyncExecutor) -> None:
+        self._executor = executor
+
+    def run(self, call: Call[T]) -> T:
+        if not hasattr(self._executor, "execute"):
+            raise SyncConnectorConfigurationError(
+                f"{type(self._executor).__name__} is async: call the verb that ends in _async, or use its sync_twin()"
+            )
+        executor = cast("SyncExecutor", self._executor)
+        steps = call.steps(executor.json_dumps)
+        try:
+            statement = next(steps)
+            while True:
+                statement = steps.send(executor.execute(statement, call.connection))
+        except StopIteration as end:
+            return cast("T", end.value)
+
+    async def run_async(self, call: Call[T]) -> T:
+        if not hasattr(self._executor, "execute_async"):
+            raise SyncConnectorConfigurationError(
+                f"{type(self._executor).__name__} is sync: call the verb that is not async, or use an async connector"
+            )
+        executor = cast("AsyncExecutor", self._executor)
+        steps = call.steps(executor.json_dumps)
+        try:
+            statement = next(steps)
+            while True:
+                statement = steps.send(await executor.execute_async(statement, call.connection))
+        except StopIteration as end:
+            return cast("T", end.value)
+
+    defer_jobs = SyncVerb(_defer_jobs)
+    defer_jobs_async = AsyncVerb(_defer_jobs)
+    get_job = SyncVerb(_get_job)
+    get_job_async = AsyncVerb(_get_job)
+    get_job_status = SyncVerb(_get_job_status)
+    get_job_status_async = AsyncVerb(_get_job_status)
+
+    list_jobs = SyncVerb(_list_jobs)
+    list_jobs_async = AsyncVerb(_list_jobs)
+    list_queues = SyncVerb(_list_queues)
+    list_queues_async = AsyncVerb(_list_queues)
+    list_tasks = SyncVerb(_list_tasks)
+    list_tasks_async = AsyncVerb(_list_tasks)
+    list_locks = SyncVerb(_list_locks)
+    list_locks_async = AsyncVerb(_list_locks)
+    list_workers = SyncVerb(_list_workers)
+    list_workers_async = AsyncVerb(_list_workers)
+    list_events = SyncVerb(_list_events)
+    list_events_async = AsyncVerb(_list_events)
+
+    get_parent_statuses = SyncVerb(_get_parent_statuses)
+    get_parent_statuses_async = AsyncVerb(_get_parent_statuses)
+    get_parents = SyncVerb(_get_parents)
+    get_parents_async = AsyncVerb(_get_parents)
+    get_children = SyncVerb(_get_children)
+    get_children_async = AsyncVerb(_get_children)
+    add_dependencies = SyncVerb(_add_dependencies)
+    add_dependencies_async = AsyncVerb(_add_dependencies)
+    remove_dependencies = SyncVerb(_remove_dependencies)
+    remove_dependencies_async = AsyncVerb(_remove_dependencies)
+
+    cancel_job_by_id = SyncVerb(_cancel_job_by_id)
+    cancel_job_by_id_async = AsyncVerb(_cancel_job_by_id)
+    retry_job_by_id = SyncVerb(_retry_job_by_id)
+    retry_job_by_id_async = AsyncVerb(_retry_job_by_id)
+    retry_job = AsyncVerb(_retry_job)
+    retry_job_sync = SyncVerb(_retry_job)
+    finish_job = AsyncVerb(_finish_job)
+    finish_job_sync = SyncVerb(_finish_job)
+    get_stalled_jobs = AsyncVerb(_get_stalled_jobs)
+    get_stalled_jobs_sync = SyncVerb(_get_stalled_jobs)
+    delete_old_jobs = AsyncVerb(_delete_old_jobs)
+    delete_old_jobs_sync = SyncVerb(_delete_old_jobs)
+
+    pause_queue = SyncVerb(_pause_queue)
+    pause_queue_async = AsyncVerb(_pause_queue)
+    resume_queue = SyncVerb(_resume_queue)
+    resume_queue_async = AsyncVerb(_resume_queue)
+    prune_stalled_workers = AsyncVerb(_prune_stalled_workers)
+    prune_stalled_workers_sync = SyncVerb(_prune_stalled_workers)
+    check_connection = SyncVerb(_check_connection)
+    check_connection_async = AsyncVerb(_check_connection)

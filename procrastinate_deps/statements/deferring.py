@@ -1,0 +1,59 @@
+"""Putting jobs in, and joining them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from procrastinate_deps.dependencies import run_when_value
+from procrastinate_deps.exceptions import InvalidArguments
+from procrastinate_deps.jsontext import JsonDumps, dump_arguments, encode
+from procrastinate_deps.statements.base import Statement, read_nothing, read_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from procrastinate_deps.jobs import JobSpec
+
+
+def defer_jobs(jobs: Sequence[JobSpec], *, json_dumps: JsonDumps = encode) -> Statement[list[int]]:
+    """Defer jobs and the edges between them, all or nothing; their ids in the same order.
+
+    Raises InvalidArguments when an argument can't be stored as JSON.
+    """
+    batch = "[" + ",".join(_element(job, json_dumps) for job in jobs) + "]"
+    # Only these two can fail for a reason of ours, and a savepoint costs two round trips.
+    savepoint = any(job.queueing_lock is not None or job.depends_on or job.after for job in jobs)
+    return Statement("defer_jobs", (batch,), read_value, savepoint=savepoint)
+
+
+def add_dependencies(child: int, parents: Sequence[int]) -> Statement[None]:
+    """Let `child`, which has not started, wait for `parents` too."""
+    return Statement("add_dependencies", (child, list(parents)), read_nothing, savepoint=True)
+
+
+def remove_dependencies(child: int, parents: Sequence[int]) -> Statement[int]:
+    """Let `child` no longer wait for `parents`; how many edges there were."""
+    return Statement("remove_dependencies", (child, list(parents)), read_value, savepoint=True)
+
+
+def _element(job: JobSpec, json_dumps: JsonDumps) -> str:
+    """One job of the batch. The user's `json_dumps` sees the arguments only, so it needs to know nothing else."""
+    fields: dict[str, Any] = {"task_name": job.task_name, "queue": job.queue, "priority": job.priority}
+    if job.lock is not None:
+        fields["lock"] = job.lock
+    if job.queueing_lock is not None:
+        fields["queueing_lock"] = job.queueing_lock
+    if job.scheduled_at is not None:
+        fields["scheduled_at"] = job.scheduled_at.isoformat()
+    if job.run_when is not None:
+        fields["run_when"] = run_when_value(job.run_when)
+    if job.depends_on:
+        fields["depends_on"] = list(job.depends_on)
+    if job.after:
+        fields["after"] = list(job.after)
+    for name in ("task_name", "queue", "lock", "queueing_lock"):
+        if "\x00" in fields.get(name, ""):
+            raise InvalidArguments(
+                f"task {job.task_name!r}: its {name} {fields[name]!r} has a NUL character, which PostgreSQL can't store"
+            )
+    return f'{encode(fields)[:-1]},"args":{dump_arguments(job.task_name, job.task_kwargs, json_dumps)}}}'
