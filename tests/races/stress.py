@@ -32,8 +32,8 @@ RETRIED = {DEADLOCK, SERIALIZATION, LOCK_TIMEOUT}
 EXPECTED = {"PD001", "PD002", "PD003", "PD004", "PD005", "PD007", "23505"}
 MAX_LIVE_JOBS = 1500
 FETCH = "SELECT id, claim FROM fetch_logged($1, $2, $3)"
-# Each start is logged with what was true when it was claimed. By a function, statement by statement: one statement would
-# read the parents with a snapshot older than the claim's.
+# Each start is logged with what was true when it was claimed. By a function, statement by statement: a single statement
+# would read the parents with a snapshot older than the claim's.
 LOG = f"""
 CREATE TABLE IF NOT EXISTS starts (job_id bigint, claim bigint, at timestamptz, early boolean, unmet boolean);
 CREATE OR REPLACE FUNCTION fetch_logged(queues text[], worker bigint, n int) RETURNS TABLE (id bigint, claim bigint)
@@ -206,7 +206,7 @@ class Client:
 
     async def by_hand(self) -> None:
         kind, jobs = self.rng.random(), self.world.pick(self.rng.choice([1, 2, 4]))
-        table = f"{SCHEMA}.jobs"
+        table, edges = f"{SCHEMA}.jobs", f"{SCHEMA}.job_dependencies"
         if kind < 0.25:
             await self.call(
                 "plain end",
@@ -244,8 +244,8 @@ class Client:
             await self.call(
                 "delete many",
                 f"DELETE FROM {table} WHERE id = ANY ($1)"
-                f" OR id IN (SELECT child_id FROM {SCHEMA}.job_dependencies WHERE parent_id = ANY ($1) AND random() < .5)"
-                f" OR id IN (SELECT parent_id FROM {SCHEMA}.job_dependencies WHERE child_id = ANY ($1) AND random() < .2)",
+                f" OR id IN (SELECT child_id FROM {edges} WHERE parent_id = ANY ($1) AND random() < .5)"
+                f" OR id IN (SELECT parent_id FROM {edges} WHERE child_id = ANY ($1) AND random() < .2)",
                 jobs,
             )
 
@@ -273,7 +273,9 @@ class Client:
     async def lose_worker(self) -> None:
         """Dies: declared lost, its jobs are rescued; whatever it held it can no longer end."""
         table = f"{SCHEMA}.workers"
-        await self.call("lose", f"UPDATE {table} SET heartbeat_at = now() - interval '1 h' WHERE id = $1", self.worker_id)
+        await self.call(
+            "lose", f"UPDATE {table} SET heartbeat_at = now() - interval '1 h' WHERE id = $1", self.worker_id
+        )
         await self.call("rescue", f"SELECT * FROM {SCHEMA}.rescue_jobs('30 min', 1000)")
         self.held = []
         self.worker_id = await register(self.connection)

@@ -1,0 +1,110 @@
+"""The grants of docs/roles.md, executed as they stand: each role can do its work as a non-owner, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+PAGE = Path(__file__).parents[2] / "docs" / "roles.md"
+S = "procrastinate_deps"
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[Any]
+DEFER = f"SELECT {S}.defer_jobs($1::text::jsonb)"
+READ = f"SELECT count(*) FROM {S}.jobs"
+
+
+@contextlib.asynccontextmanager
+async def as_role(dsn: str, role: str) -> AsyncIterator[Connection]:
+    """A connection with a role of the page, made for this test alone: roles belong to the whole server."""
+    connection: Connection = await asyncpg.connect(dsn)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            transaction = connection.transaction()
+            await transaction.start()
+            stack.push_async_callback(transaction.rollback)
+            for block in re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL):
+                await connection.execute(block)
+            await connection.execute("CREATE ROLE job_operator")
+            await connection.execute(f"GRANT USAGE ON SCHEMA {S} TO job_operator")
+            await connection.execute(f"GRANT SELECT, UPDATE, DELETE ON {S}.jobs TO job_operator")
+            await connection.execute(f"GRANT SELECT, DELETE ON {S}.job_dependencies TO job_operator")
+            await connection.execute(f"SET LOCAL ROLE {role}")
+            yield connection
+    finally:
+        await connection.close()
+
+
+async def refused(connection: Connection, sql: str, *values: Any) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        async with connection.transaction():
+            await connection.execute(sql, *values)
+
+
+async def test_a_deferrer_defers_and_reads_nothing(dsn: str) -> None:
+    async with as_role(dsn, "job_deferrer") as connection:
+        (parent,) = await connection.fetchval(DEFER, '[{"task_name": "t"}]')
+        batch = f'[{{"task_name": "t", "depends_on": [{parent}]}}, {{"task_name": "t", "after": [0]}}]'
+        assert len(await connection.fetchval(DEFER, batch)) == 2
+        await refused(connection, READ)
+        await refused(connection, f"UPDATE {S}.jobs SET priority = 1")
+        await refused(connection, f"DELETE FROM {S}.jobs")
+        await refused(connection, f"INSERT INTO {S}.jobs (task_name) VALUES ('t')")
+        await refused(connection, f"SELECT {S}.cancel_job($1)", parent)
+        await refused(connection, f"SELECT * FROM {S}.fetch_jobs(NULL, 1, 1)")
+        await refused(connection, f"SELECT {S}.settle(ARRAY[$1::bigint])", parent)
+        await refused(connection, f"SELECT {S}.start_settling()")
+
+
+async def test_a_worker_runs_jobs_and_writes_through_functions_alone(dsn: str) -> None:
+    async with as_role(dsn, "job_worker") as connection:
+        worker = await connection.fetchval(f"SELECT {S}.register_worker('w', 'h', 1, NULL, 1, '0')")
+        parent, child = await connection.fetchval(DEFER, '[{"task_name": "t"}, {"task_name": "t", "after": [0]}]')
+        (job,) = await connection.fetch(f"SELECT * FROM {S}.fetch_jobs(NULL, $1, 10)", worker)
+        assert job["id"] == parent
+        finish = (
+            f"SELECT * FROM {S}.finish_jobs(ARRAY[$1::bigint], ARRAY[$2::bigint], '{{succeeded}}', '{{1}}', '{{NULL}}')"
+        )
+        assert await connection.fetch(finish, parent, job["claim"]) == []
+        assert await connection.fetchval(f"SELECT status::text FROM {S}.jobs WHERE id = $1", child) == "todo"
+        assert await connection.fetchval(f"SELECT {S}.heartbeat($1)", worker) is True
+        assert await connection.fetch(f"SELECT * FROM {S}.rescue_jobs()") == []
+        assert await connection.fetchval(f"SELECT {S}.cancel_job($1)", child) is True
+        await connection.execute(f"SELECT {S}.retry_job($1)", child)
+        assert await connection.fetchval(f"SELECT {S}.pause_queue('default')") is True
+        assert await connection.fetchval(f"SELECT {S}.resume_queue('default')") is True
+        assert await connection.fetchval(f"SELECT count(*) FROM {S}.alembic_version") == 1
+        await connection.execute(f"SELECT {S}.unregister_worker($1)", worker)
+        await refused(connection, f"UPDATE {S}.jobs SET priority = 1")
+        await refused(connection, f"DELETE FROM {S}.job_dependencies")
+        await refused(connection, f"SELECT {S}.settle(ARRAY[$1::bigint])", parent)
+
+
+async def test_a_reader_reads_and_changes_nothing(dsn: str) -> None:
+    async with as_role(dsn, "job_reader") as connection:
+        assert await connection.fetchval(READ) == 0
+        assert await connection.fetch(f"SELECT * FROM {S}.violations()") == []
+        await refused(connection, DEFER, '[{"task_name": "t"}]')
+        await refused(connection, f"SELECT {S}.cancel_job(1)")
+        await refused(connection, f"UPDATE {S}.jobs SET priority = 1")
+        await refused(connection, f"DELETE FROM {S}.jobs")
+
+
+async def test_an_operator_acts_in_plain_sql_and_the_triggers_settle(dsn: str) -> None:
+    async with as_role(dsn, "job_operator") as connection:
+        await connection.execute("RESET ROLE")
+        batch = '[{"task_name": "t"}, {"task_name": "t", "after": [0], "run_when": "all_succeeded"}]'
+        parent, child = await connection.fetchval(DEFER, batch)
+        other, orphan = await connection.fetchval(DEFER, batch)
+        await connection.execute("SET LOCAL ROLE job_operator")
+        await connection.execute(f"UPDATE {S}.jobs SET status = 'failed' WHERE id = $1", parent)
+        await connection.execute(f"DELETE FROM {S}.job_dependencies WHERE child_id = $1", orphan)
+        await connection.execute(f"DELETE FROM {S}.jobs WHERE id = $1", other)
+        rows = await connection.fetch(f"SELECT id, status::text FROM {S}.jobs ORDER BY id")
+        assert {row["id"]: row["status"] for row in rows} == {parent: "failed", child: "cancelled", orphan: "todo"}
+        await refused(connection, f"SELECT * FROM {S}.job_blocks")
