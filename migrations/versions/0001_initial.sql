@@ -838,7 +838,8 @@ END
 $$;
 
 -- Ends or requeues claimed jobs, each as its worker says, settles their children and hands on their locks, in one
--- transaction. The arrays go together; a status of todo asks for a retry, described in retries (see requeue_jobs).
+-- transaction. The arrays go together; a status of todo asks for a retry, described in retries (see requeue_jobs); without
+-- an error it gives the job back (a shutdown), which counts as no attempt.
 -- Returns only what was NOT done: 'busy' jobs, held by another transaction (the caller must try them again), and 'stale'
 -- ones, which this claim no longer owns (they change nothing).
 -- Rows that end are taken SKIP LOCKED, but a cascade may still have to wait for an open transaction that holds a child:
@@ -903,7 +904,8 @@ BEGIN
             UPDATE procrastinate_deps.jobs AS j SET error = u.error
             FROM unnest(ids, errors) AS u (id, error)
             WHERE j.id = u.id AND j.id = ANY (again) AND u.error IS NOT NULL;
-            ended := coalesce(ended, '{}') || procrastinate_deps.requeue_jobs(again, retries, false);
+            ended := coalesce(ended, '{}') || procrastinate_deps.requeue_jobs(again, retries, false, ARRAY(
+                SELECT u.id FROM unnest(ids, errors) AS u (id, error) WHERE u.error IS NULL));
         END IF;
         IF cardinality(ended) > 0 THEN
             PERFORM procrastinate_deps.end_jobs(ended);
@@ -1541,7 +1543,9 @@ $$;
 -- Puts running jobs, held FOR UPDATE, back to todo. reschedule: a JSON object by job id with retry_at, priority, queue and
 -- lock, each optional. A job whose queueing_lock was taken meanwhile can't go back: it fails with that reason, and is
 -- returned.
-CREATE FUNCTION procrastinate_deps.requeue_jobs(ids bigint[], reschedule jsonb, rescued boolean) RETURNS bigint[]
+CREATE FUNCTION procrastinate_deps.requeue_jobs(
+    ids bigint[], reschedule jsonb, rescued boolean, uncounted bigint[] DEFAULT '{}'
+) RETURNS bigint[]
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -1553,12 +1557,12 @@ DECLARE
         SELECT j.lock FROM procrastinate_deps.jobs AS j
         WHERE j.id = ANY (ids) AND j.lock IS NOT NULL ORDER BY j.lock);
 BEGIN
-    PERFORM procrastinate_deps.set_todo(together, reschedule, rescued);
+    PERFORM procrastinate_deps.set_todo(together, reschedule, rescued, uncounted);
     FOREACH alone IN ARRAY ARRAY(
         SELECT id FROM procrastinate_deps.jobs WHERE id = ANY (ids) AND queueing_lock IS NOT NULL ORDER BY id)
     LOOP
         BEGIN
-            PERFORM procrastinate_deps.set_todo(ARRAY[alone], reschedule, rescued);
+            PERFORM procrastinate_deps.set_todo(ARRAY[alone], reschedule, rescued, uncounted);
         EXCEPTION WHEN unique_violation THEN
             UPDATE procrastinate_deps.jobs
             SET status = 'failed', finished_at = now(), attempts = attempts + 1,
@@ -1875,14 +1879,17 @@ AS $$
     END OR succeeded + failed + cancelled + not_needed = 0
 $$;
 
--- The row of a running job on its way back to the queue. Its worker stays on record until the next claim.
-CREATE FUNCTION procrastinate_deps.set_todo(ids bigint[], reschedule jsonb, rescued boolean) RETURNS void
+-- The row of a running job on its way back to the queue. Its worker stays on record until the next claim. A run that was
+-- given back (uncounted) used up none of the job's attempts.
+CREATE FUNCTION procrastinate_deps.set_todo(
+    ids bigint[], reschedule jsonb, rescued boolean, uncounted bigint[] DEFAULT '{}'
+) RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
     UPDATE procrastinate_deps.jobs AS j
     SET status = 'todo',
-        attempts = j.attempts + 1,
+        attempts = j.attempts + (j.id <> ALL (uncounted))::integer,
         rescues = j.rescues + rescued::integer,
         scheduled_at = r.retry_at,
         gate = procrastinate_deps.gate_for(r.retry_at),

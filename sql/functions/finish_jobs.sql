@@ -1,5 +1,6 @@
 -- Ends or requeues claimed jobs, each as its worker says, settles their children and hands on their locks, in one
--- transaction. The arrays go together; a status of todo asks for a retry, described in retries (see requeue_jobs).
+-- transaction. The arrays go together; a status of todo asks for a retry, described in retries (see requeue_jobs); without
+-- an error it gives the job back (a shutdown), which counts as no attempt.
 -- Returns only what was NOT done: 'busy' jobs, held by another transaction (the caller must try them again), and 'stale'
 -- ones, which this claim no longer owns (they change nothing).
 -- Rows that end are taken SKIP LOCKED, but a cascade may still have to wait for an open transaction that holds a child:
@@ -64,7 +65,8 @@ BEGIN
             UPDATE procrastinate_deps.jobs AS j SET error = u.error
             FROM unnest(ids, errors) AS u (id, error)
             WHERE j.id = u.id AND j.id = ANY (again) AND u.error IS NOT NULL;
-            ended := coalesce(ended, '{}') || procrastinate_deps.requeue_jobs(again, retries, false);
+            ended := coalesce(ended, '{}') || procrastinate_deps.requeue_jobs(again, retries, false, ARRAY(
+                SELECT u.id FROM unnest(ids, errors) AS u (id, error) WHERE u.error IS NULL));
         END IF;
         IF cardinality(ended) > 0 THEN
             PERFORM procrastinate_deps.end_jobs(ended);

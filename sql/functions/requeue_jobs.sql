@@ -1,7 +1,9 @@
 -- Puts running jobs, held FOR UPDATE, back to todo. reschedule: a JSON object by job id with retry_at, priority, queue and
 -- lock, each optional. A job whose queueing_lock was taken meanwhile can't go back: it fails with that reason, and is
 -- returned.
-CREATE FUNCTION procrastinate_deps.requeue_jobs(ids bigint[], reschedule jsonb, rescued boolean) RETURNS bigint[]
+CREATE FUNCTION procrastinate_deps.requeue_jobs(
+    ids bigint[], reschedule jsonb, rescued boolean, uncounted bigint[] DEFAULT '{}'
+) RETURNS bigint[]
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -13,12 +15,12 @@ DECLARE
         SELECT j.lock FROM procrastinate_deps.jobs AS j
         WHERE j.id = ANY (ids) AND j.lock IS NOT NULL ORDER BY j.lock);
 BEGIN
-    PERFORM procrastinate_deps.set_todo(together, reschedule, rescued);
+    PERFORM procrastinate_deps.set_todo(together, reschedule, rescued, uncounted);
     FOREACH alone IN ARRAY ARRAY(
         SELECT id FROM procrastinate_deps.jobs WHERE id = ANY (ids) AND queueing_lock IS NOT NULL ORDER BY id)
     LOOP
         BEGIN
-            PERFORM procrastinate_deps.set_todo(ARRAY[alone], reschedule, rescued);
+            PERFORM procrastinate_deps.set_todo(ARRAY[alone], reschedule, rescued, uncounted);
         EXCEPTION WHEN unique_violation THEN
             UPDATE procrastinate_deps.jobs
             SET status = 'failed', finished_at = now(), attempts = attempts + 1,

@@ -1,11 +1,14 @@
--- The row of a running job on its way back to the queue. Its worker stays on record until the next claim.
-CREATE FUNCTION procrastinate_deps.set_todo(ids bigint[], reschedule jsonb, rescued boolean) RETURNS void
+-- The row of a running job on its way back to the queue. Its worker stays on record until the next claim. A run that was
+-- given back (uncounted) used up none of the job's attempts.
+CREATE FUNCTION procrastinate_deps.set_todo(
+    ids bigint[], reschedule jsonb, rescued boolean, uncounted bigint[] DEFAULT '{}'
+) RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
     UPDATE procrastinate_deps.jobs AS j
     SET status = 'todo',
-        attempts = j.attempts + 1,
+        attempts = j.attempts + (j.id <> ALL (uncounted))::integer,
         rescues = j.rescues + rescued::integer,
         scheduled_at = r.retry_at,
         gate = procrastinate_deps.gate_for(r.retry_at),

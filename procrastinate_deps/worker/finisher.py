@@ -1,0 +1,253 @@
+"""Records how jobs ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import TASK_STATUS_IGNORED
+
+from procrastinate_deps import statements
+from procrastinate_deps.exceptions import AppNotOpen, ConnectorException, LockNotAvailable, ProcrastinateException
+from procrastinate_deps.worker.troubles import Backoff, passes_by_itself
+from procrastinate_deps.worker.wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+    from procrastinate_deps.jobs import Outcome
+    from procrastinate_deps.worker.state import WorkerState
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH = 1000
+RETRY_FIRST_S = 0.05
+RETRY_LIMIT_S = 1.0
+# After that long it is no collision but a transaction that someone holds open.
+SAY_WHO_HOLDS_AFTER_S = 5.0
+# Nothing is fetched beyond: what has ended and isn't recorded would run again if the worker died.
+MAX_FRESH = 2 * MAX_BATCH
+MAX_PENDING = 10 * MAX_BATCH
+
+
+@dataclass(eq=False, slots=True)
+class Pending:
+    """An outcome that is not recorded yet."""
+
+    outcome: Outcome
+    backoff: Backoff = field(default_factory=lambda: Backoff(RETRY_FIRST_S, RETRY_LIMIT_S))
+    due_at: float = 0.0
+    waiting_since: float | None = None
+    # Sent on its own: its batch failed, and the others of it shall not wait for the one that was the cause.
+    alone: bool = False
+    # It was sent, and no answer came: it may be recorded.
+    unanswered: bool = False
+    holders_logged: bool = False
+
+
+class Finisher:
+    """Outcomes are sent the moment no other sending is under way, so that batches form by themselves under load.
+
+    What is refused for now is sent again by a second task, so that nothing else waits for it.
+    """
+
+    def __init__(self, state: WorkerState) -> None:
+        self._state = state
+        self._fresh: deque[Outcome] = deque()
+        self._late: list[Pending] = []
+        self._in_flight = 0
+        self._added = Wakeup()
+        self._postponed = Wakeup()
+        self._recorded = Wakeup()
+
+    @property
+    def pending(self) -> int:
+        return len(self._fresh) + len(self._late) + self._in_flight
+
+    @property
+    def congested(self) -> bool:
+        return len(self._fresh) >= MAX_FRESH or self.pending >= MAX_PENDING
+
+    def add(self, outcome: Outcome) -> None:
+        self._fresh.append(outcome)
+        self._added.set()
+
+    async def drained(self) -> None:
+        """Wait until everything is recorded."""
+        while self.pending:
+            self._recorded.clear()
+            await self._recorded.wait()
+
+    async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._send_fresh)
+            group.start_soon(self._send_late)
+            task_status.started()
+
+    async def _send_fresh(self) -> None:
+        while True:
+            self._added.clear()
+            if not self._fresh:
+                await self._added.wait()
+                continue
+            await self._send([Pending(self._fresh.popleft()) for _ in range(min(len(self._fresh), MAX_BATCH))])
+
+    async def _send_late(self) -> None:
+        while True:
+            self._postponed.clear()
+            now = time.monotonic()
+            due = sorted((each for each in self._late if each.due_at <= now), key=lambda each: each.due_at)
+            if not due:
+                next_at = min((each.due_at for each in self._late), default=None)
+                await self._postponed.wait(None if next_at is None else next_at - now)
+                continue
+            if together := [each for each in due if not each.alone][:MAX_BATCH]:
+                await self._resend(together)
+            if single := [each for each in due if each.alone][:1]:
+                await self._resend(single)
+
+    async def _resend(self, batch: list[Pending]) -> None:
+        taken = set(batch)
+        self._late = [each for each in self._late if each not in taken]
+        await self._send(batch)
+        await self._say_who_holds([each for each in batch if each in self._late])
+
+    async def _send(self, batch: list[Pending]) -> None:
+        batch = self._one_each(batch)
+        self._in_flight += len(batch)
+        try:
+            refusals = await self._state.execute(
+                statements.finish_jobs(
+                    [each.outcome for each in batch],
+                    self._state.options.delete_jobs,
+                    json_dumps=str,  # results are JSON text already
+                )
+            )
+        except AppNotOpen:
+            raise
+        except ProcrastinateException as error:
+            self._postpone_after_error(batch, error)
+        else:
+            refused = {each.job_id: each.reason for each in refusals}
+            for each in batch:
+                match refused.get(each.outcome.job_id):
+                    case None:
+                        pass
+                    case "busy":
+                        self._postpone(each)
+                    case reason:
+                        self._drop(each, reason)
+        finally:
+            self._in_flight -= len(batch)
+        self._recorded.set()
+        # Even where the listener is deaf: a child, a retry or the next job of a lock may have become runnable.
+        self._state.fetch.set()
+
+    def _one_each(self, batch: list[Pending]) -> list[Pending]:
+        """The batch without a second end of one job: two claims of it in one statement would be mixed up."""
+        first: dict[int, Pending] = {}
+        for each in batch:
+            if first.setdefault(each.outcome.job_id, each) is not each:
+                self._postpone(each)
+        return list(first.values())
+
+    def _postpone(self, pending: Pending, delay_s: float | None = None) -> None:
+        now = time.monotonic()
+        if pending.waiting_since is None:
+            pending.waiting_since = now
+        pending.due_at = now + (pending.backoff.next_s() if delay_s is None else delay_s)
+        self._late.append(pending)
+        self._postponed.set()
+
+    def _postpone_after_error(self, batch: list[Pending], error: ProcrastinateException) -> None:
+        held = isinstance(error, LockNotAvailable)
+        passing = not held and isinstance(error, ConnectorException) and passes_by_itself(error)
+        if not held:
+            logger.warning(
+                "Recording the end of %d job(s) failed and will be tried again: %s",
+                len(batch),
+                error,
+                extra=self._state.log_extra("finish_error", job_ids=[each.outcome.job_id for each in batch]),
+            )
+        for each in batch:
+            if passing:
+                each.unanswered = True
+                self._postpone(each)
+            elif len(batch) > 1:
+                each.alone = True
+                self._postpone(each, delay_s=0)
+            else:
+                each.alone = True
+                if not held:
+                    each.outcome = _without_values(each.outcome)
+                self._postpone(each)
+
+    def _drop(self, pending: Pending, reason: str) -> None:
+        job_id = pending.outcome.job_id
+        if pending.unanswered:
+            logger.info(
+                "The end of job %d was recorded by the sending whose answer was lost, or the job is no longer ours",
+                job_id,
+                extra=self._state.log_extra("job_end_repeated", job_id=job_id),
+            )
+            return
+        logger.warning(
+            "Job %d was lost: it is no longer this worker's, so that its end as %s is not recorded (%s)",
+            job_id,
+            pending.outcome.status,
+            reason,
+            extra=self._state.log_extra("job_lost", job_id=job_id),
+        )
+
+    async def _say_who_holds(self, late: list[Pending]) -> None:
+        now = time.monotonic()
+        held = {
+            each.outcome.job_id: each
+            for each in late
+            if not each.holders_logged
+            and each.waiting_since is not None
+            and now - each.waiting_since >= SAY_WHO_HOLDS_AFTER_S
+        }
+        if not held:
+            return
+        try:
+            holders = await self._state.execute(statements.job_holders(list(held)))
+        except ConnectorException as error:
+            logger.warning(
+                "Who holds job(s) %s can't be asked now: %s",
+                list(held),
+                error,
+                extra=self._state.log_extra("holders_error"),
+            )
+            return
+        for job_id, pending in held.items():
+            backends = [
+                f"backend {each.pid} ({each.application_name}, {each.state}), open since {each.xact_start}"
+                for each in holders
+                if each.job_id == job_id
+            ]
+            if not backends:
+                continue
+            pending.holders_logged = True
+            logger.warning(
+                "The end of job %d has waited for %.0f s: a transaction that is still open refers to the job or to one "
+                "after it: %s",
+                job_id,
+                now - (pending.waiting_since or now),
+                "; ".join(backends),
+                extra=self._state.log_extra("job_held", job_id=job_id),
+            )
+
+
+def _without_values(outcome: Outcome) -> Outcome:
+    """The outcome without what a task put into it: one that the database refuses must not keep the job from ending."""
+    return dataclasses.replace(
+        outcome,
+        result=None,
+        error=outcome.error and "The error's text can't be stored; the worker's log has it.",
+    )

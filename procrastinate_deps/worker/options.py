@@ -1,0 +1,85 @@
+"""What a worker can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from procrastinate_deps.jobs import DeleteJobCondition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+DeleteJobs: TypeAlias = DeleteJobCondition | Literal["never", "successful", "always"]
+
+NAME = "worker"
+CONCURRENCY = 1
+FETCH_POLL_INTERVAL_S = 5.0
+ABORT_POLL_INTERVAL_S = 5.0
+HEARTBEAT_INTERVAL_S = 10.0
+# Two heartbeats may go astray before a worker is taken for lost.
+STALLED_TIMEOUT_S = 30.0
+MAX_RESCUES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """The options of `Worker`, checked; their meaning is documented there."""
+
+    queues: Iterable[str] | None = None
+    name: str | None = None
+    concurrency: int = CONCURRENCY
+    wait: bool = True
+    fetch_job_polling_interval: float = FETCH_POLL_INTERVAL_S
+    abort_job_polling_interval: float = ABORT_POLL_INTERVAL_S
+    shutdown_graceful_timeout: float | None = None
+    listen_notify: bool = True
+    delete_jobs: DeleteJobs = "never"
+    additional_context: Mapping[str, Any] | None = None
+    install_signal_handlers: bool = True
+    update_heartbeat_interval: float = HEARTBEAT_INTERVAL_S
+    stalled_worker_timeout: float = STALLED_TIMEOUT_S
+    max_rescues: int = MAX_RESCUES
+    queue_names: list[str] | None = field(init=False)
+    worker_name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "queue_names", _queue_names(self.queues))
+        object.__setattr__(self, "worker_name", self.name or NAME)
+        if self.concurrency < 1:
+            raise ValueError(f"concurrency={self.concurrency!r}: a worker runs at least 1 job at a time")
+        if self.max_rescues < 0:
+            raise ValueError(f"max_rescues={self.max_rescues!r} is negative; 0 means that a lost job fails at once")
+        for name in (
+            "fetch_job_polling_interval",
+            "abort_job_polling_interval",
+            "update_heartbeat_interval",
+            "stalled_worker_timeout",
+        ):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)!r}: pass a number of seconds above 0")
+        if self.shutdown_graceful_timeout is not None and self.shutdown_graceful_timeout < 0:
+            raise ValueError(
+                f"shutdown_graceful_timeout={self.shutdown_graceful_timeout!r} is negative; "
+                "pass seconds, or None to wait for running jobs as long as they take"
+            )
+        if self.stalled_worker_timeout <= self.update_heartbeat_interval:
+            raise ValueError(
+                f"stalled_worker_timeout={self.stalled_worker_timeout!r} is not above "
+                f"update_heartbeat_interval={self.update_heartbeat_interval!r}: "
+                "every worker would be taken for lost between two heartbeats"
+            )
+        # A type binds only those who run a type checker, and a typo here would delete or keep jobs.
+        if self.delete_jobs not in list(DeleteJobCondition):
+            raise ValueError(f"delete_jobs={self.delete_jobs!r}; pass one of {', '.join(DeleteJobCondition)}")
+
+
+def _queue_names(queues: Iterable[str] | None) -> list[str] | None:
+    if queues is None:
+        return None
+    if isinstance(queues, str):
+        raise TypeError(f"queues={queues!r}: pass a list of names, as in queues=[{queues!r}]")
+    names = sorted(set(queues))
+    if not names:
+        raise ValueError("queues=[] leaves nothing to fetch; pass None for every queue")
+    return names
