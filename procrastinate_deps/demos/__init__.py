@@ -1,0 +1,1 @@
+"""Demos, runnable with -m."""
