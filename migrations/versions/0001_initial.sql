@@ -994,6 +994,10 @@ BEGIN
             PERFORM procrastinate_deps.refuse_transition(
                 format('cancel_kind of job %s can not be changed', OLD.id), 'Children were decided by it.');
         END IF;
+        IF NEW.status = 'doing' AND NEW.lock IS DISTINCT FROM OLD.lock THEN
+            PERFORM procrastinate_deps.refuse_transition(
+                format('the lock of job %s can not be changed: it is running', OLD.id), 'Wait for its end, or abort it.');
+        END IF;
     ELSIF procrastinate_deps.is_live(OLD.status) AND NOT procrastinate_deps.is_live(NEW.status) THEN
         PERFORM 1 FROM procrastinate_deps.jobs WHERE id = OLD.id FOR UPDATE;
         NEW.finished_at := now();
@@ -1747,7 +1751,7 @@ BEGIN
 
     INSERT INTO procrastinate_deps.job_events (job_id, worker_id, attempt, type, detail)
     VALUES (job.id, job.worker_id, job.attempts, 'retried', jsonb_strip_nulls(jsonb_build_object(
-        'from', job.status, 'error', job.error, 'result', job.result, 'cancel_reason', job.cancel_reason,
+        'from', job.status, 'reset_dependents', CASE WHEN NOT reset_dependents THEN false END, 'error', job.error, 'result', job.result, 'cancel_reason', job.cancel_reason,
         'started_at', job.started_at, 'finished_at', job.finished_at)));
     DELETE FROM procrastinate_deps.job_blocks AS b WHERE b.job_id = job.id;
     UPDATE procrastinate_deps.jobs AS j
@@ -1771,7 +1775,8 @@ $$;
 
 -- The consequences of putting terminal jobs back to todo. ids: were terminal, are todo now, held FOR UPDATE.
 -- Dependents that have not been claimed since they were deferred or revived go back to blocked, through all levels;
--- then the revived decide about themselves: one may hang from another through jobs that were just reset.
+-- then the revived decide about themselves: one may hang from another through jobs that were just reset. Without
+-- reset_dependents all stay as they are: those that are blocked then wait for the revived as well, and are recounted.
 CREATE FUNCTION procrastinate_deps.revive(
     ids bigint[], reset_dependents boolean DEFAULT true, ignore_dependencies boolean DEFAULT false
 ) RETURNS void
@@ -1795,8 +1800,8 @@ BEGIN
             FROM dependents
             JOIN procrastinate_deps.job_dependencies AS d ON d.parent_id = dependents.id
             JOIN procrastinate_deps.jobs AS c ON c.id = d.child_id
-            WHERE dependents.further AND reset_dependents
-                AND procrastinate_deps.resettable(c) AND c.id <> ALL (ids)
+            WHERE dependents.further AND c.id <> ALL (ids)
+                AND CASE WHEN reset_dependents THEN procrastinate_deps.resettable(c) ELSE c.status = 'blocked' END
         )
         SELECT array_agg(id) INTO members FROM dependents;
         FOR r IN
@@ -1816,14 +1821,13 @@ BEGIN
             END IF;
         END LOOP;
         first_wave := false;
-        EXIT WHEN NOT reset_dependents;
 
         members := ARRAY(
             SELECT DISTINCT c.id
             FROM procrastinate_deps.job_dependencies AS d
             JOIN procrastinate_deps.jobs AS c ON c.id = d.child_id
-            WHERE d.parent_id = ANY (wave) AND procrastinate_deps.resettable(c)
-                AND c.id = ANY (members) AND c.id <> ALL (ids));
+            WHERE d.parent_id = ANY (wave) AND c.id = ANY (members) AND c.id <> ALL (ids)
+                AND CASE WHEN reset_dependents THEN procrastinate_deps.resettable(c) ELSE c.status = 'blocked' END);
         PERFORM procrastinate_deps.recount_parents(
             ARRAY(SELECT job_id FROM procrastinate_deps.job_blocks WHERE job_id = ANY (members)));
         wave := ARRAY(SELECT id FROM procrastinate_deps.jobs WHERE id = ANY (members) AND status = 'cancelled');
@@ -2185,17 +2189,24 @@ CREATE FUNCTION procrastinate_deps.violations() RETURNS TABLE (invariant text, j
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     WITH ends AS (
-        SELECT d.child_id, procrastinate_deps.parent_outcome(p.status, p.cancel_kind) AS outcome
+        SELECT
+            d.child_id,
+            procrastinate_deps.parent_outcome(p.status, p.cancel_kind) AS outcome,
+            -- revived by hand on the understanding that its dependents stay as they are
+            procrastinate_deps.is_live(p.status) AND EXISTS (
+                SELECT FROM procrastinate_deps.job_events AS e
+                WHERE e.job_id = p.id AND e.type = 'retried' AND e.detail ->> 'reset_dependents' = 'false') AS excused
         FROM procrastinate_deps.job_dependencies AS d
         JOIN procrastinate_deps.jobs AS p ON p.id = d.parent_id
         UNION ALL
-        SELECT x.child_id, procrastinate_deps.parent_outcome(x.status, x.cancel_kind)
+        SELECT x.child_id, procrastinate_deps.parent_outcome(x.status, x.cancel_kind), false
         FROM procrastinate_deps.deleted_parents AS x
     ),
     truth AS MATERIALIZED (
         SELECT
             child_id,
             count(*) FILTER (WHERE outcome = 'live')::integer AS live,
+            count(*) FILTER (WHERE outcome = 'live' AND NOT excused)::integer AS live_unexcused,
             count(*) FILTER (WHERE outcome = 'succeeded')::integer AS succeeded,
             count(*) FILTER (WHERE outcome = 'failed')::integer AS failed,
             count(*) FILTER (WHERE outcome = 'cancelled')::integer AS cancelled,
@@ -2207,7 +2218,8 @@ AS $$
         SELECT
             j.id, j.status, j.gate, j.lock, j.queue, j.run_when, j.cancel_kind, j.scheduled_at,
             j.started_at IS NULL AND NOT j.ignores_dependencies AS untouched,
-            coalesce(t.live, 0) AS live, coalesce(t.succeeded, 0) AS succeeded, coalesce(t.failed, 0) AS failed,
+            coalesce(t.live, 0) AS live,
+            coalesce(t.live_unexcused, 0) AS live_unexcused, coalesce(t.succeeded, 0) AS succeeded, coalesce(t.failed, 0) AS failed,
             coalesce(t.cancelled, 0) AS cancelled, coalesce(t.not_needed, 0) AS not_needed,
             b.job_id IS NOT NULL AS has_block,
             (b.live, b.succeeded, b.failed, b.cancelled, b.not_needed, b.run_when) AS counted,
@@ -2230,10 +2242,10 @@ AS $$
         SELECT 'a blocked job has a live parent', id FROM job WHERE status = 'blocked' AND live = 0
         UNION ALL
         SELECT 'a todo job that was not claimed has no live parent', id FROM job
-        WHERE status = 'todo' AND untouched AND live > 0
+        WHERE status = 'todo' AND untouched AND live_unexcused > 0
         UNION ALL
         SELECT 'a job cancelled by its rule has no live parent', id FROM job
-        WHERE status = 'cancelled' AND cancel_kind <> 'manual' AND live > 0
+        WHERE status = 'cancelled' AND cancel_kind <> 'manual' AND live_unexcused > 0
         UNION ALL
         SELECT 'a job cancelled by its rule has the kind of its rule', id FROM job
         WHERE status = 'cancelled' AND cancel_kind <> 'manual'

@@ -18,6 +18,10 @@ BEGIN
             PERFORM procrastinate_deps.refuse_transition(
                 format('cancel_kind of job %s can not be changed', OLD.id), 'Children were decided by it.');
         END IF;
+        IF NEW.status = 'doing' AND NEW.lock IS DISTINCT FROM OLD.lock THEN
+            PERFORM procrastinate_deps.refuse_transition(
+                format('the lock of job %s can not be changed: it is running', OLD.id), 'Wait for its end, or abort it.');
+        END IF;
     ELSIF procrastinate_deps.is_live(OLD.status) AND NOT procrastinate_deps.is_live(NEW.status) THEN
         PERFORM 1 FROM procrastinate_deps.jobs WHERE id = OLD.id FOR UPDATE;
         NEW.finished_at := now();

@@ -56,7 +56,7 @@ BEGIN
 
     INSERT INTO procrastinate_deps.job_events (job_id, worker_id, attempt, type, detail)
     VALUES (job.id, job.worker_id, job.attempts, 'retried', jsonb_strip_nulls(jsonb_build_object(
-        'from', job.status, 'error', job.error, 'result', job.result, 'cancel_reason', job.cancel_reason,
+        'from', job.status, 'reset_dependents', CASE WHEN NOT reset_dependents THEN false END, 'error', job.error, 'result', job.result, 'cancel_reason', job.cancel_reason,
         'started_at', job.started_at, 'finished_at', job.finished_at)));
     DELETE FROM procrastinate_deps.job_blocks AS b WHERE b.job_id = job.id;
     UPDATE procrastinate_deps.jobs AS j

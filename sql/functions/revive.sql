@@ -1,6 +1,7 @@
 -- The consequences of putting terminal jobs back to todo. ids: were terminal, are todo now, held FOR UPDATE.
 -- Dependents that have not been claimed since they were deferred or revived go back to blocked, through all levels;
--- then the revived decide about themselves: one may hang from another through jobs that were just reset.
+-- then the revived decide about themselves: one may hang from another through jobs that were just reset. Without
+-- reset_dependents all stay as they are: those that are blocked then wait for the revived as well, and are recounted.
 CREATE FUNCTION procrastinate_deps.revive(
     ids bigint[], reset_dependents boolean DEFAULT true, ignore_dependencies boolean DEFAULT false
 ) RETURNS void
@@ -24,8 +25,8 @@ BEGIN
             FROM dependents
             JOIN procrastinate_deps.job_dependencies AS d ON d.parent_id = dependents.id
             JOIN procrastinate_deps.jobs AS c ON c.id = d.child_id
-            WHERE dependents.further AND reset_dependents
-                AND procrastinate_deps.resettable(c) AND c.id <> ALL (ids)
+            WHERE dependents.further AND c.id <> ALL (ids)
+                AND CASE WHEN reset_dependents THEN procrastinate_deps.resettable(c) ELSE c.status = 'blocked' END
         )
         SELECT array_agg(id) INTO members FROM dependents;
         FOR r IN
@@ -45,14 +46,13 @@ BEGIN
             END IF;
         END LOOP;
         first_wave := false;
-        EXIT WHEN NOT reset_dependents;
 
         members := ARRAY(
             SELECT DISTINCT c.id
             FROM procrastinate_deps.job_dependencies AS d
             JOIN procrastinate_deps.jobs AS c ON c.id = d.child_id
-            WHERE d.parent_id = ANY (wave) AND procrastinate_deps.resettable(c)
-                AND c.id = ANY (members) AND c.id <> ALL (ids));
+            WHERE d.parent_id = ANY (wave) AND c.id = ANY (members) AND c.id <> ALL (ids)
+                AND CASE WHEN reset_dependents THEN procrastinate_deps.resettable(c) ELSE c.status = 'blocked' END);
         PERFORM procrastinate_deps.recount_parents(
             ARRAY(SELECT job_id FROM procrastinate_deps.job_blocks WHERE job_id = ANY (members)));
         wave := ARRAY(SELECT id FROM procrastinate_deps.jobs WHERE id = ANY (members) AND status = 'cancelled');

@@ -4,17 +4,24 @@ CREATE FUNCTION procrastinate_deps.violations() RETURNS TABLE (invariant text, j
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     WITH ends AS (
-        SELECT d.child_id, procrastinate_deps.parent_outcome(p.status, p.cancel_kind) AS outcome
+        SELECT
+            d.child_id,
+            procrastinate_deps.parent_outcome(p.status, p.cancel_kind) AS outcome,
+            -- revived by hand on the understanding that its dependents stay as they are
+            procrastinate_deps.is_live(p.status) AND EXISTS (
+                SELECT FROM procrastinate_deps.job_events AS e
+                WHERE e.job_id = p.id AND e.type = 'retried' AND e.detail ->> 'reset_dependents' = 'false') AS excused
         FROM procrastinate_deps.job_dependencies AS d
         JOIN procrastinate_deps.jobs AS p ON p.id = d.parent_id
         UNION ALL
-        SELECT x.child_id, procrastinate_deps.parent_outcome(x.status, x.cancel_kind)
+        SELECT x.child_id, procrastinate_deps.parent_outcome(x.status, x.cancel_kind), false
         FROM procrastinate_deps.deleted_parents AS x
     ),
     truth AS MATERIALIZED (
         SELECT
             child_id,
             count(*) FILTER (WHERE outcome = 'live')::integer AS live,
+            count(*) FILTER (WHERE outcome = 'live' AND NOT excused)::integer AS live_unexcused,
             count(*) FILTER (WHERE outcome = 'succeeded')::integer AS succeeded,
             count(*) FILTER (WHERE outcome = 'failed')::integer AS failed,
             count(*) FILTER (WHERE outcome = 'cancelled')::integer AS cancelled,
@@ -26,7 +33,8 @@ AS $$
         SELECT
             j.id, j.status, j.gate, j.lock, j.queue, j.run_when, j.cancel_kind, j.scheduled_at,
             j.started_at IS NULL AND NOT j.ignores_dependencies AS untouched,
-            coalesce(t.live, 0) AS live, coalesce(t.succeeded, 0) AS succeeded, coalesce(t.failed, 0) AS failed,
+            coalesce(t.live, 0) AS live,
+            coalesce(t.live_unexcused, 0) AS live_unexcused, coalesce(t.succeeded, 0) AS succeeded, coalesce(t.failed, 0) AS failed,
             coalesce(t.cancelled, 0) AS cancelled, coalesce(t.not_needed, 0) AS not_needed,
             b.job_id IS NOT NULL AS has_block,
             (b.live, b.succeeded, b.failed, b.cancelled, b.not_needed, b.run_when) AS counted,
@@ -49,10 +57,10 @@ AS $$
         SELECT 'a blocked job has a live parent', id FROM job WHERE status = 'blocked' AND live = 0
         UNION ALL
         SELECT 'a todo job that was not claimed has no live parent', id FROM job
-        WHERE status = 'todo' AND untouched AND live > 0
+        WHERE status = 'todo' AND untouched AND live_unexcused > 0
         UNION ALL
         SELECT 'a job cancelled by its rule has no live parent', id FROM job
-        WHERE status = 'cancelled' AND cancel_kind <> 'manual' AND live > 0
+        WHERE status = 'cancelled' AND cancel_kind <> 'manual' AND live_unexcused > 0
         UNION ALL
         SELECT 'a job cancelled by its rule has the kind of its rule', id FROM job
         WHERE status = 'cancelled' AND cancel_kind <> 'manual'
