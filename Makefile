@@ -8,7 +8,7 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check --no-input -q
 
 # The tests run on the wheel's PostgreSQL 18, then those that use a database again on this older one, where installed.
 OLD_POSTGRESQL ?= 15
-PYTEST_OPTIONS ?=
+PYTEST_OPTIONS ?= -n 2
 
 .PHONY: help demo test lint bench docs clean
 

@@ -66,10 +66,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On another version only what depends on it: the tests that use the server."""
+    """On another version only what depends on it: the tests that use the server, but for those of the command line."""
     if not os.environ.get(VERSION_VARIABLE):
         return
-    chosen = [item for item in items if "server" in getattr(item, "fixturenames", ())]
+    chosen = [
+        item
+        for item in items
+        if "server" in getattr(item, "fixturenames", ()) and not item.path.name.startswith(("test_cli_", "test_demo_"))
+    ]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
 

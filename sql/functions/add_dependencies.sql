@@ -21,7 +21,11 @@ BEGIN
     PERFORM pg_advisory_xact_lock(procrastinate_deps.graph_key());
     cycle := procrastinate_deps.find_cycle(child, parents);
     IF cycle IS NOT NULL THEN
-        RAISE EXCEPTION 'job % would wait for itself: %', child, array_to_string(cycle, ' -> ')
+        RAISE EXCEPTION 'job % would wait for itself: %', child, CASE
+            WHEN cardinality(cycle) <= 12 THEN array_to_string(cycle, ' -> ')
+            ELSE concat_ws(' -> ', array_to_string(cycle[:6], ' -> '),
+                format('... %s more ...', cardinality(cycle) - 11), array_to_string(cycle[cardinality(cycle) - 4:], ' -> '))
+        END
         USING ERRCODE = 'PD003', DETAIL = jsonb_build_object('cycle', to_jsonb(cycle));
     END IF;
     -- all in one order, by id; the present parents too, since a child that becomes blocked is counted anew

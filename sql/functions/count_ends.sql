@@ -13,7 +13,10 @@ AS $$
     FROM (
         SELECT d.child_id, procrastinate_deps.parent_outcome(j.status, j.cancel_kind) AS outcome
         FROM procrastinate_deps.jobs AS j
-        JOIN procrastinate_deps.job_dependencies AS d ON d.parent_id = j.id
+        -- OFFSET 0 keeps this a look-up per parent: with statistics from before a bulk load all edges were read
+        CROSS JOIN LATERAL (
+            SELECT e.child_id FROM procrastinate_deps.job_dependencies AS e WHERE e.parent_id = j.id OFFSET 0
+        ) AS d
         WHERE j.id = ANY (ended)
     ) AS parent
     GROUP BY parent.child_id

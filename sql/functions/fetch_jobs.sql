@@ -92,7 +92,7 @@ BEGIN
             WITH claimed AS (
                 UPDATE procrastinate_deps.jobs AS j
                 SET status = 'doing', claim = j.claim + 1, worker_id = fetch_jobs.worker_id, started_at = now()
-                WHERE j.id = ANY (picked)
+                WHERE j.id = ANY (picked) AND j.status = 'todo'
                 RETURNING j.*
             )
             SELECT c.* FROM claimed AS c ORDER BY c.priority DESC, c.id;

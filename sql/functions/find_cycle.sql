@@ -6,6 +6,7 @@ AS $$
 DECLARE
     cycle bigint[];
     step bigint;
+    came_from jsonb;
 BEGIN
     IF child = ANY (parents) THEN
         RETURN ARRAY[child, child];
@@ -21,16 +22,20 @@ BEGIN
     IF step IS NULL THEN
         RETURN NULL;
     END IF;
+    -- Each job that was reached, and one by which it was: a walk back from the parent ends at the child, because what is
+    -- there already has no cycle. To search anew at each step took 35 s for a chain of 3,000.
+    WITH RECURSIVE below (id, via) AS (
+        SELECT child, NULL::bigint
+        UNION
+        SELECT d.child_id, d.parent_id
+        FROM below
+        JOIN procrastinate_deps.job_dependencies AS d ON d.parent_id = below.id
+    )
+    SELECT jsonb_object_agg(reached.id, reached.via) INTO came_from
+    FROM (SELECT id, min(via) AS via FROM below WHERE via IS NOT NULL GROUP BY id) AS reached;
     cycle := ARRAY[step, child];
     WHILE step <> child LOOP
-        WITH RECURSIVE below (id, via) AS (
-            SELECT child, NULL::bigint
-            UNION
-            SELECT d.child_id, d.parent_id
-            FROM below
-            JOIN procrastinate_deps.job_dependencies AS d ON d.parent_id = below.id
-        )
-        SELECT min(via) INTO step FROM below WHERE id = step;
+        step := (came_from ->> step::text)::bigint;
         cycle := step || cycle;
     END LOOP;
     RETURN cycle;

@@ -32,7 +32,8 @@ BEGIN
         SELECT j.id
         FROM unnest(ids, claims) AS u (id, claim)
         JOIN procrastinate_deps.jobs AS j ON j.id = u.id
-        WHERE j.status = 'doing' AND j.claim = u.claim
+        -- IS TRUE: by its primary key. The index of what is doing would be read whole for each of many ids
+        WHERE (j.status = 'doing') IS TRUE AND j.claim = u.claim
         ORDER BY j.id
         FOR UPDATE OF j SKIP LOCKED);
 
@@ -46,8 +47,9 @@ BEGIN
                 result = u.result,
                 error = u.error,
                 cancel_kind = CASE WHEN u.status = 'cancelled' THEN 'manual'::procrastinate_deps.cancel_kind END
-            FROM unnest(ids, statuses, results, errors) AS u (id, status, result, error)
-            WHERE j.id = u.id AND j.id = ANY (mine) AND (u.status <> 'todo' OR j.abort_requested)
+            FROM unnest(ids, claims, statuses, results, errors) AS u (id, claim, status, result, error)
+            WHERE j.id = u.id AND j.claim = u.claim AND (j.id IN (SELECT unnest(mine))) IS TRUE
+                AND (u.status <> 'todo' OR j.abort_requested)
             RETURNING j.id
         )
         SELECT array_agg(id) INTO ended FROM done;

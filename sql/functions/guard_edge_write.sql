@@ -11,5 +11,6 @@ $$;
 
 CREATE TRIGGER guard_edge_write BEFORE INSERT OR UPDATE ON procrastinate_deps.job_dependencies
 FOR EACH STATEMENT
-WHEN (coalesce(current_setting('procrastinate_deps_internal.settling', true), '') <> 'on')
+WHEN (coalesce(current_setting('procrastinate_deps_internal.settling', true), '')
+        <> concat('procrastinate_deps', ' ', pg_trigger_depth()))
 EXECUTE FUNCTION procrastinate_deps.guard_edge_write();

@@ -15,5 +15,6 @@ $$;
 
 CREATE TRIGGER guard_job_insert BEFORE INSERT ON procrastinate_deps.jobs
 FOR EACH ROW
-WHEN (coalesce(current_setting('procrastinate_deps_internal.settling', true), '') <> 'on')
+WHEN (coalesce(current_setting('procrastinate_deps_internal.settling', true), '')
+        <> concat('procrastinate_deps', ' ', pg_trigger_depth()))
 EXECUTE FUNCTION procrastinate_deps.guard_job_insert();

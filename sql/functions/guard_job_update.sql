@@ -8,9 +8,10 @@ AS $$
 BEGIN
     IF NEW.id <> OLD.id OR NEW.run_when <> OLD.run_when OR NEW.claim <> OLD.claim
         OR NEW.ignores_dependencies <> OLD.ignores_dependencies
+        OR NEW.started_at IS DISTINCT FROM OLD.started_at OR NEW.worker_id IS DISTINCT FROM OLD.worker_id
     THEN
         PERFORM procrastinate_deps.refuse_transition(
-            format('id, run_when, claim and ignores_dependencies of job %s can not be changed', OLD.id),
+            format('id, run_when, claim, worker_id, started_at and ignores_dependencies of job %s can not be changed', OLD.id),
             'Cancel the job and defer another one.');
     END IF;
     IF NEW.status = OLD.status THEN
@@ -42,7 +43,9 @@ BEGIN
         NEW.abort_requested := false;
         NEW.ignores_dependencies := false;
         NEW.rescues := 0;
-    ELSIF NOT (OLD.status = 'doing' AND NEW.status = 'todo') THEN
+    ELSIF OLD.status = 'doing' AND NEW.status = 'todo' THEN
+        NEW.abort_requested := false;
+    ELSE
         PERFORM procrastinate_deps.refuse_transition(
             format('job %s is %s and can not become %s', OLD.id, OLD.status, NEW.status),
             CASE
@@ -68,10 +71,12 @@ $$;
 CREATE TRIGGER guard_job_update BEFORE UPDATE ON procrastinate_deps.jobs
 FOR EACH ROW
 WHEN (
-    coalesce(current_setting('procrastinate_deps_internal.settling', true), '') <> 'on'
+    coalesce(current_setting('procrastinate_deps_internal.settling', true), '')
+        <> concat('procrastinate_deps', ' ', pg_trigger_depth())
     AND ((OLD.id, OLD.status, OLD.run_when, OLD.claim, OLD.ignores_dependencies)
         <> (NEW.id, NEW.status, NEW.run_when, NEW.claim, NEW.ignores_dependencies)
-    OR (OLD.cancel_kind, OLD.gate, OLD.scheduled_at, OLD.queue, OLD.lock)
-        IS DISTINCT FROM (NEW.cancel_kind, NEW.gate, NEW.scheduled_at, NEW.queue, NEW.lock))
+    OR (OLD.cancel_kind, OLD.gate, OLD.scheduled_at, OLD.queue, OLD.lock, OLD.started_at, OLD.worker_id)
+        IS DISTINCT FROM
+        (NEW.cancel_kind, NEW.gate, NEW.scheduled_at, NEW.queue, NEW.lock, NEW.started_at, NEW.worker_id))
 )
 EXECUTE FUNCTION procrastinate_deps.guard_job_update();

@@ -11,7 +11,7 @@ DECLARE
     heads bigint[];
     granted text[];
 BEGIN
-    IF lines IS NULL OR cardinality(lines) = 0 THEN
+    IF lines IS NULL OR NOT EXISTS (SELECT FROM procrastinate_deps.locks WHERE lock = ANY (lines)) THEN
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock_shared(procrastinate_deps.pause_key());

@@ -39,7 +39,10 @@ BEGIN
         was_live
     FROM procrastinate_deps.job_dependencies AS d
     JOIN procrastinate_deps.jobs AS c ON c.id = d.child_id
-    WHERE d.parent_id = OLD.id;
+    WHERE d.parent_id = OLD.id
+    -- an id can be used again by hand
+    ON CONFLICT (child_id, parent_id) DO UPDATE
+    SET status = excluded.status, cancel_kind = excluded.cancel_kind, was_live = excluded.was_live;
     RETURN OLD;
 END
 $$;

@@ -8,7 +8,7 @@ DECLARE
     settling text := procrastinate_deps.start_settling();
 BEGIN
     PERFORM procrastinate_deps.require_read_committed();
-    PERFORM pg_advisory_xact_lock(procrastinate_deps.pause_key());
+    PERFORM procrastinate_deps.take_pause_key();
     DELETE FROM procrastinate_deps.paused_queues AS p WHERE p.queue = resume_queue.queue;
     IF NOT FOUND THEN
         PERFORM procrastinate_deps.stop_settling(settling);

@@ -23,9 +23,14 @@ BEGIN
             UNION
             SELECT c.id, c.status = 'cancelled' AND first_wave
             FROM dependents
-            JOIN procrastinate_deps.job_dependencies AS d ON d.parent_id = dependents.id
+            -- OFFSET 0: a look-up per parent, see count_ends
+            CROSS JOIN LATERAL (
+                SELECT e.child_id FROM procrastinate_deps.job_dependencies AS e
+                WHERE e.parent_id = dependents.id OFFSET 0
+            ) AS d
             JOIN procrastinate_deps.jobs AS c ON c.id = d.child_id
-            WHERE dependents.further AND c.id <> ALL (ids)
+            -- IS NOT TRUE, and IS TRUE below: hashed once, where an array would be searched for each job
+            WHERE dependents.further AND (c.id IN (SELECT unnest(ids))) IS NOT TRUE
                 AND CASE WHEN reset_dependents THEN procrastinate_deps.resettable(c) ELSE c.status = 'blocked' END
         )
         SELECT array_agg(id) INTO members FROM dependents;
@@ -49,9 +54,12 @@ BEGIN
 
         members := ARRAY(
             SELECT DISTINCT c.id
-            FROM procrastinate_deps.job_dependencies AS d
+            FROM unnest(wave) AS w (id)
+            CROSS JOIN LATERAL (
+                SELECT e.child_id FROM procrastinate_deps.job_dependencies AS e WHERE e.parent_id = w.id OFFSET 0
+            ) AS d
             JOIN procrastinate_deps.jobs AS c ON c.id = d.child_id
-            WHERE d.parent_id = ANY (wave) AND c.id = ANY (members) AND c.id <> ALL (ids)
+            WHERE (c.id IN (SELECT unnest(members))) IS TRUE AND (c.id IN (SELECT unnest(ids))) IS NOT TRUE
                 AND CASE WHEN reset_dependents THEN procrastinate_deps.resettable(c) ELSE c.status = 'blocked' END);
         PERFORM procrastinate_deps.recount_parents(
             ARRAY(SELECT job_id FROM procrastinate_deps.job_blocks WHERE job_id = ANY (members)));

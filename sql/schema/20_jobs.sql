@@ -32,6 +32,7 @@ CREATE TABLE procrastinate_deps.jobs (
     cancel_reason text,
     CONSTRAINT jobs_queue_length CHECK (length(queue) BETWEEN 1 AND 255),
     CONSTRAINT jobs_task_name_not_empty CHECK (task_name <> ''),
+    CONSTRAINT jobs_scheduled_at_finite CHECK (isfinite(scheduled_at)),
     CONSTRAINT jobs_args_is_object CHECK (jsonb_typeof(args) = 'object'),
     CONSTRAINT jobs_gate_only_while_todo CHECK (gate IS NULL OR status = 'todo'),
     CONSTRAINT jobs_gate_lock_needs_lock CHECK (gate <> 'lock' OR lock IS NOT NULL),

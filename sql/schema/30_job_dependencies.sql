@@ -9,7 +9,8 @@ CREATE TABLE procrastinate_deps.job_dependencies (
     CONSTRAINT job_dependencies_child_fkey
         FOREIGN KEY (child_id) REFERENCES procrastinate_deps.jobs (id) ON DELETE CASCADE,
     CONSTRAINT job_dependencies_not_itself CHECK (parent_id <> child_id)
-);
+)
+WITH (autovacuum_analyze_scale_factor = 0.05, autovacuum_analyze_threshold = 20000);
 
 -- settle, touched_by, get_children, the cascade of a deleted parent: the children of a parent
 CREATE INDEX job_dependencies_parent ON procrastinate_deps.job_dependencies (parent_id, child_id);

@@ -320,9 +320,10 @@ KNOCKOUTS = [
         "finish_jobs",
         (
             (
-                "WHERE j.status = 'doing' AND j.claim = u.claim\n        ORDER BY",
-                "WHERE j.status = 'doing'\n        ORDER BY",
+                "(j.status = 'doing') IS TRUE AND j.claim = u.claim\n        ORDER BY",
+                "(j.status = 'doing') IS TRUE\n        ORDER BY",
             ),
+            ("j.id = u.id AND j.claim = u.claim AND (j.id IN", "j.id = u.id AND (j.id IN"),
         ),
         partial(worker_races.test_a_stale_claim_ends_nothing, status="succeeded"),
         "a lost worker ended its job",
@@ -436,14 +437,14 @@ KNOCKOUTS = [
     Knockout(
         "pausing does not wait for a grant",
         "pause_queue",
-        (("PERFORM pg_advisory_xact_lock(procrastinate_deps.pause_key());", ""),),
+        (("PERFORM procrastinate_deps.take_pause_key();", ""),),
         lock_races.test_a_lock_is_handed_to_a_queue_while_it_is_paused,
         "who holds a lock runs or may start",
     ),
     Knockout(
         "resuming does not wait for a grant",
         "resume_queue",
-        (("PERFORM pg_advisory_xact_lock(procrastinate_deps.pause_key());", ""),),
+        (("PERFORM procrastinate_deps.take_pause_key();", ""),),
         lock_races.test_a_queue_is_resumed_while_the_holder_of_its_lock_ends,
         "a job parked for a lock waits for somebody",
     ),
