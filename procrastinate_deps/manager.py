@@ -189,6 +189,16 @@ def _list_locks(
     return one(statements.list_locks(queue, task, status, lock))
 
 
+def _get_lock_holder(lock: str) -> Call[tuple[int, Status] | None]:
+    """Id and status of the job that has the lock: it is doing, or todo and next to start; None: nobody has it."""
+    return one(statements.get_lock_holder(lock))
+
+
+def _list_paused_queues() -> Call[list[str]]:
+    """Names of the queues that nothing is fetched from, in order."""
+    return one(statements.list_paused_queues())
+
+
 def _list_workers() -> Call[list[WorkerInfo]]:
     """The workers that the database knows, by id, each with the number of jobs it is doing."""
     return one(statements.list_workers())
@@ -446,6 +456,10 @@ class JobManager:
     list_tasks_async = AsyncVerb(_list_tasks)
     list_locks = SyncVerb(_list_locks)
     list_locks_async = AsyncVerb(_list_locks)
+    get_lock_holder = SyncVerb(_get_lock_holder)
+    get_lock_holder_async = AsyncVerb(_get_lock_holder)
+    list_paused_queues = SyncVerb(_list_paused_queues)
+    list_paused_queues_async = AsyncVerb(_list_paused_queues)
     list_workers = SyncVerb(_list_workers)
     list_workers_async = AsyncVerb(_list_workers)
     list_events = SyncVerb(_list_events)

@@ -40,7 +40,7 @@ def waits(manager: JobManager, job: Job, parents: Mapping[int, str]) -> Iterator
                 yield Wait("parent", f"parent {parent}, which is {status}", {"job_id": parent, "status": status})
     if job.scheduled_at is not None and job.scheduled_at > utc_now():
         yield Wait("schedule", f"its time, {moment(job.scheduled_at)}", {"until": job.scheduled_at})
-    if any(queue["paused"] for queue in manager.list_queues(queue=job.queue)):
+    if job.queue in manager.list_paused_queues():
         yield Wait("queue", f"its queue {job.queue!r}, which is paused", {"queue": job.queue})
     if job.status is Status.TODO and job.lock is not None:
         yield from _lock(manager, job, job.lock)
@@ -50,16 +50,12 @@ def waits(manager: JobManager, job: Job, parents: Mapping[int, str]) -> Iterator
 
 
 def _lock(manager: JobManager, job: Job, lock: str) -> Iterator[Wait]:
-    holders = manager.list_jobs(lock=lock, status=Status.DOING, limit=1)
-    if not holders and job.gate is Gate.LOCK:
-        # granted to a job that has not started: of those that may start, the first in the line
-        line = [other for other in manager.list_jobs(lock=lock, status=Status.TODO) if other.gate is None]
-        holders = sorted(line, key=lambda other: (-other.priority, other.id))[:1]
-    if holders:
-        holder = holders[0]
-        text = f"the lock {lock!r}, which job {holder.id} ({holder.status}) has"
-        yield Wait("lock", text, {"lock": lock, "job_id": holder.id, "status": holder.status})
-    elif job.gate is Gate.LOCK:
+    holder = manager.get_lock_holder(lock)
+    if holder is not None and holder[0] != job.id:
+        job_id, status = holder
+        text = f"the lock {lock!r}, which job {job_id} ({status}) has"
+        yield Wait("lock", text, {"lock": lock, "job_id": job_id, "status": status})
+    elif holder is None and job.gate is Gate.LOCK:
         yield Wait("lock", f"the lock {lock!r}", {"lock": lock, "job_id": None, "status": None})
 
 

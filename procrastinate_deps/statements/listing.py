@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from procrastinate_deps.exceptions import JobNotFound
 from procrastinate_deps.jobs import Event, Job, Status, WorkerInfo
-from procrastinate_deps.statements.base import Row, Statement, read_value, seconds, utc, utc_or_none
+from procrastinate_deps.statements.base import Row, Statement, read_value, read_values, seconds, utc, utc_or_none
 from procrastinate_deps.statements.managing import STALLED_AFTER_S
 from procrastinate_deps.statements.rows import read_job, read_jobs, read_status
 
@@ -87,6 +87,15 @@ def list_locks(
     return Statement("list_locks", _filters(queue, task, status, lock), _read_counts)
 
 
+def get_lock_holder(lock: str) -> Statement[tuple[int, Status] | None]:
+    """Id and status of the job that has the lock: it is doing, or todo and next to start; None: nobody has it."""
+    return Statement("get_lock_holder", (lock,), _read_holder)
+
+
+def list_paused_queues() -> Statement[list[str]]:
+    return Statement("list_paused_queues", (), read_values)
+
+
 def list_workers() -> Statement[list[WorkerInfo]]:
     return Statement("list_workers", (), _read_workers)
 
@@ -146,6 +155,10 @@ def _read_counts(rows: Sequence[Row], loads: JsonLoads) -> list[dict[str, Any]]:
 
 def _read_queues(rows: Sequence[Row], loads: JsonLoads) -> list[dict[str, Any]]:
     return [{**counts, "paused": row[8]} for counts, row in zip(_read_counts(rows, loads), rows, strict=True)]
+
+
+def _read_holder(rows: Sequence[Row], loads: JsonLoads) -> tuple[int, Status] | None:
+    return (rows[0][0], read_status(rows[0][1])) if rows else None
 
 
 def _read_statuses(rows: Sequence[Row], loads: JsonLoads) -> dict[int, Status]:

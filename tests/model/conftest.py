@@ -1,5 +1,6 @@
 """
-Few and always the same examples by default. A night's search: `pytest tests/model --hypothesis-profile=long --timeout=0`.
+Few and always the same examples by default. A night's search:
+`pytest tests/model --hypothesis-profile=long --timeout=0`.
 
 (Named by its folder, so that this file is read before the profile is looked for.)
 """

@@ -1,0 +1,1 @@
+SELECT queue FROM procrastinate_deps.paused_queues ORDER BY queue
