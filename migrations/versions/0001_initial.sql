@@ -578,7 +578,8 @@ $$;
 -- of its line, when nobody runs with the lock. The others are parked (gate = 'lock') behind the one that has it, and up
 -- to 500 kin from the head of the same queues with them, so that a long line costs the fetch index little.
 -- A lock whose row another transaction holds is contended: its jobs are left as they are, for a later fetch.
--- Fetching never waits here, but for the commit of another fetch that is just creating the same lock's row.
+-- Fetching never waits here, but for the commit of another fetch that is just creating the same lock's row. Two that
+-- create several in several rounds may deadlock; the one that PostgreSQL ends is sent again.
 CREATE FUNCTION procrastinate_deps.enter_lock_lines(
     candidates bigint[], queues text[], OUT winners bigint[], OUT contended text[]
 )
@@ -635,7 +636,7 @@ BEGIN
     WHERE l.lock = ANY (held)
         AND NOT EXISTS (
             SELECT FROM procrastinate_deps.jobs AS holder
-            WHERE holder.id = l.job_id AND holder.status = 'doing' AND holder.lock = l.lock);
+            WHERE holder.id = l.job_id AND (holder.status = 'doing') IS TRUE AND holder.lock = l.lock);
     winners := ARRAY(SELECT unnest(heads) INTERSECT SELECT unnest(candidates));
     -- A head that is none of ours stands in another queue, or was parked and then raised: grant it, unless someone is
     -- changing it right now.
@@ -1075,9 +1076,8 @@ WHEN (
 )
 EXECUTE FUNCTION procrastinate_deps.guard_job_update();
 
--- For each of these locks whose holder has left the line (ended, deleted, blocked again, rescheduled, its queue paused):
--- the best of the line gets it, or its row goes. What still holds its lock keeps it, so that calling this for too many
--- locks is harmless.
+-- For each of these locks with which nobody runs (any more): the best of the line gets it, or its row goes. That may be
+-- the job that was granted it already, or that was just put back to todo; so calling this for too many locks is harmless.
 -- Waits for the head of a line when another transaction holds its row (it may be leaving too): to pass it by would break
 -- the order, and would leave a lone parked job behind a lock that nobody has.
 CREATE FUNCTION procrastinate_deps.hand_over_locks(lines text[]) RETURNS void
@@ -1098,10 +1098,7 @@ BEGIN
         SELECT l.lock
         FROM procrastinate_deps.locks AS l
         LEFT JOIN procrastinate_deps.jobs AS j ON j.id = l.job_id
-        WHERE l.lock = ANY (lines) AND NOT coalesce(
-            j.lock = l.lock AND (j.status = 'doing' OR (
-                j.status = 'todo' AND j.gate IS NULL
-                AND NOT EXISTS (SELECT FROM procrastinate_deps.paused_queues AS p WHERE p.queue = j.queue))), false)
+        WHERE l.lock = ANY (lines) AND NOT coalesce(j.lock = l.lock AND j.status = 'doing', false)
         ORDER BY l.lock);
     IF cardinality(freed) = 0 THEN
         RETURN;
@@ -1207,6 +1204,7 @@ BEGIN
             AND EXISTS (
                 SELECT FROM pg_locks AS l
                 WHERE l.pid = a.pid AND l.granted AND l.mode IN ('RowShareLock', 'RowExclusiveLock')
+                    AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
                     AND l.relation = format('%I.%I', 'procrastinate_deps', 'jobs')::regclass);
     END LOOP;
 END
@@ -1713,6 +1711,10 @@ BEGIN
     SET gate = NULL
     WHERE j.status = 'todo' AND j.gate = 'lock' AND j.lock IS NOT NULL AND j.queue = resume_queue.queue
         AND NOT EXISTS (SELECT FROM procrastinate_deps.locks AS l WHERE l.lock = j.lock);
+    -- and where a lock was granted meanwhile to a job that is not as good and has not started
+    PERFORM procrastinate_deps.hand_over_locks(ARRAY(
+        SELECT DISTINCT j.lock FROM procrastinate_deps.jobs AS j
+        WHERE j.status = 'todo' AND j.gate = 'lock' AND j.lock IS NOT NULL AND j.queue = resume_queue.queue));
     PERFORM procrastinate_deps.notify_queues(ARRAY[resume_queue.queue]);
     PERFORM procrastinate_deps.stop_settling(settling);
     RETURN true;

@@ -2,7 +2,8 @@
 -- of its line, when nobody runs with the lock. The others are parked (gate = 'lock') behind the one that has it, and up
 -- to 500 kin from the head of the same queues with them, so that a long line costs the fetch index little.
 -- A lock whose row another transaction holds is contended: its jobs are left as they are, for a later fetch.
--- Fetching never waits here, but for the commit of another fetch that is just creating the same lock's row.
+-- Fetching never waits here, but for the commit of another fetch that is just creating the same lock's row. Two that
+-- create several in several rounds may deadlock; the one that PostgreSQL ends is sent again.
 CREATE FUNCTION procrastinate_deps.enter_lock_lines(
     candidates bigint[], queues text[], OUT winners bigint[], OUT contended text[]
 )
@@ -59,7 +60,7 @@ BEGIN
     WHERE l.lock = ANY (held)
         AND NOT EXISTS (
             SELECT FROM procrastinate_deps.jobs AS holder
-            WHERE holder.id = l.job_id AND holder.status = 'doing' AND holder.lock = l.lock);
+            WHERE holder.id = l.job_id AND (holder.status = 'doing') IS TRUE AND holder.lock = l.lock);
     winners := ARRAY(SELECT unnest(heads) INTERSECT SELECT unnest(candidates));
     -- A head that is none of ours stands in another queue, or was parked and then raised: grant it, unless someone is
     -- changing it right now.

@@ -1,6 +1,5 @@
--- For each of these locks whose holder has left the line (ended, deleted, blocked again, rescheduled, its queue paused):
--- the best of the line gets it, or its row goes. What still holds its lock keeps it, so that calling this for too many
--- locks is harmless.
+-- For each of these locks with which nobody runs (any more): the best of the line gets it, or its row goes. That may be
+-- the job that was granted it already, or that was just put back to todo; so calling this for too many locks is harmless.
 -- Waits for the head of a line when another transaction holds its row (it may be leaving too): to pass it by would break
 -- the order, and would leave a lone parked job behind a lock that nobody has.
 CREATE FUNCTION procrastinate_deps.hand_over_locks(lines text[]) RETURNS void
@@ -21,10 +20,7 @@ BEGIN
         SELECT l.lock
         FROM procrastinate_deps.locks AS l
         LEFT JOIN procrastinate_deps.jobs AS j ON j.id = l.job_id
-        WHERE l.lock = ANY (lines) AND NOT coalesce(
-            j.lock = l.lock AND (j.status = 'doing' OR (
-                j.status = 'todo' AND j.gate IS NULL
-                AND NOT EXISTS (SELECT FROM procrastinate_deps.paused_queues AS p WHERE p.queue = j.queue))), false)
+        WHERE l.lock = ANY (lines) AND NOT coalesce(j.lock = l.lock AND j.status = 'doing', false)
         ORDER BY l.lock);
     IF cardinality(freed) = 0 THEN
         RETURN;

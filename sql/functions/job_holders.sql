@@ -44,6 +44,7 @@ BEGIN
             AND EXISTS (
                 SELECT FROM pg_locks AS l
                 WHERE l.pid = a.pid AND l.granted AND l.mode IN ('RowShareLock', 'RowExclusiveLock')
+                    AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
                     AND l.relation = format('%I.%I', 'procrastinate_deps', 'jobs')::regclass);
     END LOOP;
 END

@@ -18,6 +18,10 @@ BEGIN
     SET gate = NULL
     WHERE j.status = 'todo' AND j.gate = 'lock' AND j.lock IS NOT NULL AND j.queue = resume_queue.queue
         AND NOT EXISTS (SELECT FROM procrastinate_deps.locks AS l WHERE l.lock = j.lock);
+    -- and where a lock was granted meanwhile to a job that is not as good and has not started
+    PERFORM procrastinate_deps.hand_over_locks(ARRAY(
+        SELECT DISTINCT j.lock FROM procrastinate_deps.jobs AS j
+        WHERE j.status = 'todo' AND j.gate = 'lock' AND j.lock IS NOT NULL AND j.queue = resume_queue.queue));
     PERFORM procrastinate_deps.notify_queues(ARRAY[resume_queue.queue]);
     PERFORM procrastinate_deps.stop_settling(settling);
     RETURN true;

@@ -652,3 +652,25 @@ async def test_2_resumed_queue_enters_the_lines_of_its_locks_again(db: Database)
     assert await db.fetch(10) == []
     await db.resume("paused")
     assert await db.fetch(10) == [parked]
+
+
+async def test_2_a_job_put_back_to_todo_gives_its_lock_to_a_better_one_in_line(db: Database) -> None:
+    """In another queue too, whose workers would otherwise wait for somebody to fetch the first one."""
+    first = await db.defer(lock="lock", queue="a", priority=1)
+    second = await db.defer(lock="lock", queue="b", priority=1)
+    await db.start(first)
+    await db.finish({first: "todo"}, retries={first: {"priority": 0}})
+    assert await db.fetch(3, ["b"]) == [second]
+
+
+async def test_2_a_queue_that_is_resumed_takes_its_place_in_line_again(db: Database) -> None:
+    """A lock that was granted meanwhile to a job which has not started goes back to the better one."""
+    holder = await db.defer(lock="lock", priority=3)
+    better = await db.defer(lock="lock", queue="a", priority=2)
+    await db.defer(lock="lock", queue="b", priority=1)
+    await db.start(holder)
+    assert await db.fetch(3) == []  # both are parked
+    await db.pause("a")
+    await db.finish({holder: "succeeded"})
+    await db.resume("a")
+    assert await db.fetch(3, ["a"]) == [better]
