@@ -69,7 +69,8 @@ class User:
         if account.uid is not None:
             options = {"user": account.uid, "group": account.uid, "extra_groups": []}
         self.process = subprocess.Popen(
-            [*account.interpreter, str(script)],
+            # -S: what it imports lies in PYTHONPATH alone, also where the interpreter's own packages can be read
+            [*account.interpreter, "-S", str(script)],
             cwd=folder,
             env={**account.interpreter_environment, **environment},
             stdin=subprocess.PIPE,
