@@ -1019,3 +1019,17 @@ async def test_4_7_a_rescued_jobs_lock_goes_on_in_order(
     assert fetched == [better]
     await other.finish({better: "succeeded"})
     assert await other.fetch(10) == [lost]
+
+
+async def test_4_4_a_run_that_is_given_back_counts_as_no_attempt(db: Database) -> None:
+    """A deployment that stops workers must not use up a job's retries; a failed run does, and so does a lost worker."""
+    given_back, failed, lost = await db.defer_batch({}, {}, {})
+    await db.start(given_back, failed)
+    await db.finish({given_back: "todo", failed: "todo"}, errors={failed: "ValueError: no"})
+    worker = await db.register_worker()
+    await db.fetch(3, worker=worker)
+    await db.lose_worker(worker)
+    await db.rescue()
+    assert await db.column(given_back, "attempts") == 1  # of the rescue
+    assert await db.column(failed, "attempts") == 2
+    assert await db.column(lost, "attempts") == 1
