@@ -1,7 +1,7 @@
 """
 What a fetch reads: indexes alone, and no more of them behind a backlog than without.
 
-The time itself is measured by `python -m benchmarks.fetch_backlog`, behind 1,000,000 jobs of each kind; here are fewer.
+The time itself is measured by `python -m benchmarks --loads fetch`, behind 1,000,000 jobs of each kind; here are fewer.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import re
 import psycopg
 from psycopg.errors import Diagnostic
 
-from benchmarks import fetch_backlog
-from benchmarks.fetch_backlog import FETCHED, Connection
+from benchmarks import backlog
+from benchmarks.bench import FETCHED
+from benchmarks.server import Connection
 from procrastinate_deps.connectors import SyncPsycopgConnector
 from procrastinate_deps.schema import SchemaManager
 
@@ -26,7 +27,7 @@ MOST_FURTHER_PAGES_UNVACUUMED = 1000
 
 QUEUES = {"one queue": ["default"], "two queues": ["default", "other"], "all queues": None}
 READY_JOBS = {
-    "without locks": fetch_backlog.READY,
+    "without locks": backlog.READY,
     "with locks": "INSERT INTO procrastinate_deps.jobs (task_name, lock) "
     "SELECT 'ready', 'lock ' || n / 2 FROM generate_series(1, %s) AS n",
 }
@@ -59,8 +60,8 @@ def test_a_fetch_reads_indexes_only_and_no_more_behind_a_backlog(dsn: str, empty
     ):
         for connection in (alone, behind):
             connection.execute(NEVER_VACUUMED_BY_ITSELF)
-            connection.execute(fetch_backlog.WORKER)
-        fetch_backlog.load(behind, BACKLOG)
+            connection.execute(backlog.WORKER)
+        backlog.load(behind, blocked=BACKLOG, finished=BACKLOG)
 
         for vacuumed, most in ((False, MOST_FURTHER_PAGES_UNVACUUMED), (True, MOST_FURTHER_PAGES)):
             few, many = pages_by_case(alone, vacuumed=vacuumed), pages_by_case(behind, vacuumed=vacuumed)

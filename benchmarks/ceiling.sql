@@ -1,0 +1,2 @@
+SELECT coalesce(array_agg(id), '{}') AS ids, coalesce(array_agg(claim), '{}') AS claims FROM procrastinate_deps.fetch_jobs('{default}', :worker, :batch) \gset
+SELECT refused FROM procrastinate_deps.finish_jobs(:ids::bigint[], :claims::bigint[], array_fill('succeeded'::text, ARRAY[cardinality(:ids::bigint[])]), array_fill(NULL::jsonb, ARRAY[cardinality(:ids::bigint[])]), array_fill(NULL::text, ARRAY[cardinality(:ids::bigint[])]), NULL, 'never');
