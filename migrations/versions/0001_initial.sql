@@ -23,6 +23,8 @@ CREATE TABLE procrastinate_deps.jobs (
     worker_id bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
     scheduled_at timestamptz,
+    -- when its last parent ended, or it was put back; NULL: when it was created. Says how long it waited for its start
+    ready_at timestamptz,
     -- of the last claim; NULL until a job is claimed for the first time since it was deferred or revived by hand
     started_at timestamptz,
     finished_at timestamptz,
@@ -69,7 +71,9 @@ WITH (
 );
 
 -- fetch_jobs: only what can start now. Blocked, scheduled, lock-waiting, running and ended jobs are not in it.
-CREATE INDEX jobs_fetch ON procrastinate_deps.jobs (queue, priority DESC, id)
+-- ~priority (which is -priority - 1, and never overflows) ascends where priority descends: one comparison of
+-- (~priority, id) then says where in the order to begin.
+CREATE INDEX jobs_fetch ON procrastinate_deps.jobs (queue, (~priority), id)
     WHERE status = 'todo' AND gate IS NULL;
 
 -- promote_due, next_due: whose time comes next
@@ -88,8 +92,8 @@ CREATE UNIQUE INDEX jobs_queueing_lock ON procrastinate_deps.jobs (queueing_lock
 CREATE INDEX jobs_doing ON procrastinate_deps.jobs (worker_id)
     WHERE status = 'doing';
 
--- prune_jobs: ended jobs, oldest first
-CREATE INDEX jobs_ended ON procrastinate_deps.jobs (finished_at)
+-- prune_jobs: ended jobs, oldest first; by status, so that what is kept longer (the failed) is not read each time
+CREATE INDEX jobs_ended ON procrastinate_deps.jobs (status, finished_at)
     WHERE finished_at IS NOT NULL;
 
 -- The graph. A child waits for each of its parents; deleting either job deletes the edge and no other job.
@@ -173,6 +177,8 @@ CREATE TABLE procrastinate_deps.workers (
     heartbeat_at timestamptz NOT NULL DEFAULT now(),
     -- declared lost: its jobs are rescued, and it can neither renew its heartbeat nor fetch
     lost_at timestamptz,
+    -- the number of the last batch of numbers that it added to job_stats
+    stats_batch bigint NOT NULL DEFAULT 0,
     pid integer NOT NULL,
     concurrency integer NOT NULL,
     name text NOT NULL,
@@ -202,6 +208,58 @@ CREATE TABLE procrastinate_deps.job_events (
 
 -- list_events, and the clean-up after a deleted job
 CREATE INDEX job_events_job ON procrastinate_deps.job_events (job_id, id);
+
+-- One row per periodic task, with the last period that was deferred: so each period is deferred once, by whichever worker
+-- comes first.
+CREATE TABLE procrastinate_deps.periodic_tasks (
+    -- seconds since the epoch: what the job got as its argument "timestamp"
+    last_timestamp bigint,
+    -- NULL: a job with its queueing_lock was waiting. No foreign key: jobs are deleted without regard to this table
+    last_job_id bigint,
+    last_deferred_at timestamptz,
+    -- when a worker that knows the task was started last
+    registered_at timestamptz NOT NULL DEFAULT now(),
+    task_name text NOT NULL,
+    periodic_id text NOT NULL,
+    cron text NOT NULL,
+    timezone text NOT NULL,
+    -- an element of defer_jobs' batch; the timestamp is added to its args
+    job jsonb NOT NULL,
+    CONSTRAINT periodic_tasks_pkey PRIMARY KEY (task_name, periodic_id)
+)
+-- deferrals are heap-only updates
+WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+
+-- What workers' runs came to, for charts: each worker adds its numbers every 10 s (add_job_stats), outside of any finish.
+-- One row for all workers, not one for each: rows of their own would be as many times more for 7 days, to save waits of a
+-- millisecond. A worker holds rows only while its one statement runs, a hundredth of a per cent of its time; all workers
+-- take them in the order of the key, so that none waits in a circle.
+CREATE TABLE procrastinate_deps.job_stats (
+    -- by the database's clock
+    minute timestamptz NOT NULL,
+    runs bigint NOT NULL,
+    -- seconds from the start of a run to its end
+    run_sum double precision NOT NULL,
+    run_min double precision NOT NULL,
+    run_max double precision NOT NULL,
+    -- seconds that the job was ready to run before it was claimed
+    wait_sum double precision NOT NULL,
+    wait_min double precision NOT NULL,
+    wait_max double precision NOT NULL,
+    -- what the run made of its job; todo: it failed, and will be retried
+    status procrastinate_deps.job_status NOT NULL,
+    -- '': of more queues and tasks than a worker keeps apart
+    queue text COLLATE "C" NOT NULL,
+    task_name text COLLATE "C" NOT NULL,
+    -- element i: runs of less than 0.1 ms * 2 ^ ((i - 1) / 2), and no less than the element before; trailing zeros are left
+    -- out, the 61st has no upper bound (procrastinate_deps/durations.py)
+    run_histogram integer[] NOT NULL,
+    wait_histogram integer[] NOT NULL,
+    CONSTRAINT job_stats_pkey PRIMARY KEY (minute, queue, task_name, status),
+    CONSTRAINT job_stats_runs_positive CHECK (runs > 0)
+)
+-- a row is updated for a minute, six times by each worker, and never again: those updates are heap-only
+WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
 -- Makes a job that has not been claimed depend on more jobs. An ended parent counts as it ended: the child may be
 -- cancelled at once. Cycles are refused, also when two sessions try opposite edges at the same moment: the advisory lock
@@ -274,6 +332,74 @@ BEGIN
     PERFORM procrastinate_deps.settle('{}', ARRAY[child]);
     PERFORM procrastinate_deps.release_locks(ARRAY[child]);
     PERFORM procrastinate_deps.stop_settling(settling);
+END
+$$;
+
+-- Two histograms in one, element by element; each has its trailing zeros left out.
+CREATE FUNCTION procrastinate_deps.add_histograms(a integer[], b integer[]) RETURNS integer[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ARRAY(
+        SELECT coalesce(u.a, 0) + coalesce(u.b, 0) FROM unnest(a, b) WITH ORDINALITY AS u (a, b, n) ORDER BY u.n)
+$$;
+
+-- Adds a worker's numbers to those of the minute that lies `age` back. A worker numbers what it sends, from 1: what it
+-- sends again because no answer came is added once (false: it was added already). stats is a JSON array of objects whose
+-- names are the columns of job_stats, at most one for each queue, task and status.
+-- A row that someone else holds for more than a second is an error, 55P03: the worker tries again later.
+CREATE FUNCTION procrastinate_deps.add_job_stats(worker_id bigint, batch bigint, age interval, stats jsonb)
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+BEGIN
+    UPDATE procrastinate_deps.workers AS w
+    SET stats_batch = add_job_stats.batch
+    WHERE w.id = add_job_stats.worker_id AND w.stats_batch < add_job_stats.batch;
+    -- a worker that was lost and forgotten may still tell what it did
+    IF NOT FOUND AND EXISTS (SELECT FROM procrastinate_deps.workers AS w WHERE w.id = add_job_stats.worker_id) THEN
+        RETURN false;
+    END IF;
+    INSERT INTO procrastinate_deps.job_stats AS s (
+        minute, queue, task_name, status, runs,
+        run_sum, run_min, run_max, run_histogram, wait_sum, wait_min, wait_max, wait_histogram)
+    SELECT
+        date_trunc('minute', now() - age), x.queue, x.task_name, x.status, x.runs,
+        x.run_sum, x.run_min, x.run_max, x.run_histogram, x.wait_sum, x.wait_min, x.wait_max, x.wait_histogram
+    FROM jsonb_to_recordset(stats) AS x (
+        queue text COLLATE "C", task_name text COLLATE "C", status procrastinate_deps.job_status, runs bigint,
+        run_sum double precision, run_min double precision, run_max double precision, run_histogram integer[],
+        wait_sum double precision, wait_min double precision, wait_max double precision, wait_histogram integer[])
+    -- the order in which every worker takes the rows
+    ORDER BY x.queue, x.task_name, x.status
+    ON CONFLICT (minute, queue, task_name, status) DO UPDATE
+    SET runs = s.runs + excluded.runs,
+        run_sum = s.run_sum + excluded.run_sum,
+        run_min = least(s.run_min, excluded.run_min),
+        run_max = greatest(s.run_max, excluded.run_max),
+        run_histogram = procrastinate_deps.add_histograms(s.run_histogram, excluded.run_histogram),
+        wait_sum = s.wait_sum + excluded.wait_sum,
+        wait_min = least(s.wait_min, excluded.wait_min),
+        wait_max = greatest(s.wait_max, excluded.wait_max),
+        wait_histogram = procrastinate_deps.add_histograms(s.wait_histogram, excluded.wait_histogram);
+    RETURN true;
+END
+$$;
+
+-- Announces what became runnable in this transaction before its fetch, but for the queues of which the fetch took all
+-- (NULL: every queue): a worker needs no notification of what it has.
+CREATE FUNCTION procrastinate_deps.announce_left(all_taken boolean, queues text[]) RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    unannounced text[] := nullif(current_setting('procrastinate_deps_internal.unannounced', true), '');
+BEGIN
+    PERFORM set_config('procrastinate_deps_internal.unannounced', '', true);
+    IF cardinality(unannounced) > 0 AND NOT (all_taken AND queues IS NULL) THEN
+        PERFORM procrastinate_deps.notify_queues(ARRAY(
+            SELECT q.queue FROM unnest(unannounced) AS q (queue) WHERE NOT all_taken OR q.queue <> ALL (queues)));
+    END IF;
 END
 $$;
 
@@ -437,6 +563,32 @@ BEGIN
 END
 $$;
 
+-- Defers one job without parents, as most deferrals are: what defer_jobs does for it, at a third of the cost.
+CREATE FUNCTION procrastinate_deps.defer_job(
+    task_name text, queue text, priority integer, lock text, queueing_lock text, args jsonb, scheduled_at timestamptz,
+    run_when text
+) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    settling text := procrastinate_deps.start_settling();
+    new_id bigint;
+BEGIN
+    INSERT INTO procrastinate_deps.jobs (task_name, queue, priority, lock, queueing_lock, args, scheduled_at, run_when, gate)
+    VALUES (
+        defer_job.task_name, defer_job.queue, defer_job.priority, defer_job.lock, defer_job.queueing_lock, defer_job.args,
+        defer_job.scheduled_at, coalesce(defer_job.run_when, 'all_finished')::procrastinate_deps.run_when,
+        procrastinate_deps.gate_for(defer_job.scheduled_at))
+    RETURNING id INTO new_id;
+    PERFORM procrastinate_deps.notify_queues(ARRAY[defer_job.queue]);
+    PERFORM procrastinate_deps.stop_settling(settling);
+    RETURN new_id;
+END
+$$;
+
 -- Defers any number of jobs and edges as one statement, all or nothing; returns the ids in the order of the batch.
 -- batch: a JSON array of objects with task_name and, as wanted: queue, priority, lock, queueing_lock, args (an object),
 -- scheduled_at, run_when, depends_on (ids of existing jobs) and after (positions, from 0, of earlier jobs of the batch).
@@ -530,6 +682,59 @@ BEGIN
 END
 $$;
 
+-- Defers the job of one period, unless that was done: each period is deferred once, periods of a task in their order, and
+-- none before its time, all by the database's clock. periodic: as for register_periodic_tasks; period: seconds since the
+-- epoch. Returns what became of it, and the time:
+--   deferred; skipped: a job with the same queueing_lock is waiting; taken: this period or a later one was deferred or
+--   skipped before; early: its time has not come.
+CREATE FUNCTION procrastinate_deps.defer_periodic_job(periodic jsonb, period bigint)
+RETURNS TABLE (outcome text, job_id bigint, clock double precision)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    task text := periodic ->> 'task_name';
+    id text := periodic ->> 'periodic_id';
+    job jsonb := jsonb_set(periodic -> 'job', '{args,timestamp}', to_jsonb(period));
+    violated text;
+BEGIN
+    IF to_timestamp(period) > clock_timestamp() THEN
+        outcome := 'early';
+    -- without a lock first: of many workers that come at once all but one only read
+    ELSIF EXISTS (
+        SELECT FROM procrastinate_deps.periodic_tasks AS p
+        WHERE p.task_name = task AND p.periodic_id = id AND p.last_timestamp >= period)
+    THEN
+        outcome := 'taken';
+    ELSE
+        INSERT INTO procrastinate_deps.periodic_tasks AS p
+            (task_name, periodic_id, cron, timezone, job, last_timestamp, last_deferred_at)
+        VALUES (task, id, periodic ->> 'cron', periodic ->> 'timezone', periodic -> 'job', period, now())
+        ON CONFLICT ON CONSTRAINT periodic_tasks_pkey DO UPDATE
+        SET last_timestamp = excluded.last_timestamp, last_deferred_at = excluded.last_deferred_at, last_job_id = NULL
+        WHERE p.last_timestamp IS NULL OR p.last_timestamp < excluded.last_timestamp;
+        IF NOT FOUND THEN
+            outcome := 'taken';
+        ELSE
+            BEGIN
+                job_id := (procrastinate_deps.defer_jobs(jsonb_build_array(job)))[1];
+                outcome := 'deferred';
+                UPDATE procrastinate_deps.periodic_tasks AS p SET last_job_id = defer_periodic_job.job_id
+                WHERE p.task_name = task AND p.periodic_id = id;
+            EXCEPTION WHEN unique_violation THEN
+                GET STACKED DIAGNOSTICS violated = CONSTRAINT_NAME;
+                IF violated <> 'jobs_queueing_lock' THEN
+                    RAISE;
+                END IF;
+                outcome := 'skipped';
+            END;
+        END IF;
+    END IF;
+    clock := extract(epoch FROM clock_timestamp());
+    RETURN NEXT;
+END
+$$;
+
 -- Why a job's rule is not met: the rule and the parents that decided it, at most five by name.
 CREATE FUNCTION procrastinate_deps.describe_unmet(child bigint, rule procrastinate_deps.run_when) RETURNS text
 LANGUAGE plpgsql STABLE
@@ -563,14 +768,17 @@ $$;
 
 -- What follows from the end of jobs, in one place for every way they can end. ended: terminal now, held FOR UPDATE.
 -- Children are settled first: one of them may be next in line for a lock that its parent had.
-CREATE FUNCTION procrastinate_deps.end_jobs(ended bigint[]) RETURNS void
+-- with_lock: those of them that have a lock, where that is known; NULL: any of them may.
+CREATE FUNCTION procrastinate_deps.end_jobs(ended bigint[], with_lock bigint[] DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
     IF EXISTS (SELECT FROM procrastinate_deps.job_dependencies WHERE parent_id = ANY (ended)) THEN
         PERFORM procrastinate_deps.settle(ended);
     END IF;
-    PERFORM procrastinate_deps.release_locks(ended);
+    IF with_lock IS NULL OR cardinality(with_lock) > 0 THEN
+        PERFORM procrastinate_deps.release_locks(coalesce(with_lock, ended));
+    END IF;
 END
 $$;
 
@@ -680,7 +888,7 @@ BEGIN
             SELECT j.id, j.lock
             FROM procrastinate_deps.jobs AS j
             WHERE j.status = 'todo' AND j.gate IS NULL AND j.queue = q.queue
-            ORDER BY j.priority DESC, j.id
+            ORDER BY ~j.priority, j.id
             LIMIT 500
         ) AS near
         WHERE near.lock = ANY (busy));
@@ -704,11 +912,20 @@ AS $$ SELECT * FROM procrastinate_deps.fetch_jobs(queues, worker_id, 1) $$;
 -- Claims up to max_jobs jobs of these queues (NULL: all) for a registered worker: due, their parents terminal, their queue
 -- not paused, their lock free. Best priority first, then by id. Its cost does not grow with jobs that are blocked,
 -- scheduled, parked behind a lock or ended: none of them is in the index that it reads.
+-- lock_free: takes the best max_jobs, and leaves those of them that have a lock; it then waits for nobody, so that it may
+-- follow a finish in one transaction (the setting left then says whether there were any).
 -- FOR NO KEY UPDATE, not FOR UPDATE: that would pass by a job to which an open transaction is just adding a child.
 -- Each statement picks ids into an array and the next uses it: with the plan pinned, a LIMIT inside a join would be
 -- taken for 10 % of the table (measured: 15 times slower).
-CREATE FUNCTION procrastinate_deps.fetch_jobs(queues text[], worker_id bigint, max_jobs integer)
-RETURNS SETOF procrastinate_deps.jobs
+--
+-- Entries of claimed jobs stay at the head of the index until vacuum has removed them, which it can't while anyone holds
+-- an old snapshot; walking them took 7 ms a fetch after 100,000 jobs. So where a fetch has read many pages of the index,
+-- the next ones of its session begin behind the last job that was claimed (skip_dead_entries), for 20 times as long as the
+-- full look took and at most a second. So much later may a job of higher priority start that comes in meanwhile. A fetch
+-- that finds less than it wants looks from the start at once.
+CREATE FUNCTION procrastinate_deps.fetch_jobs(
+    queues text[], worker_id bigint, max_jobs integer, lock_free boolean DEFAULT false
+) RETURNS SETOF procrastinate_deps.jobs
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
@@ -719,14 +936,23 @@ AS $$
 #variable_conflict use_column
 DECLARE
     settling text := procrastinate_deps.start_settling();
+    -- where to begin in each queue, while dead entries are skipped
+    begin_at jsonb;
+    skipping boolean := false;
+    pages_before bigint;
+    looked_at timestamptz;
     open_queues text[];
     wanted integer := max_jobs;
     seen integer;
+    -- whether nothing was left that could be fetched
+    all_seen boolean := false;
     candidates bigint[];
     picked bigint[];
     tried bigint[] := '{}';
     contended text[] := '{}';
     newly_contended text[];
+    last_rank integer;
+    last_places jsonb;
     with_lock bigint[];
     winners bigint[];
 BEGIN
@@ -737,24 +963,42 @@ BEGIN
         USING ERRCODE = 'PD008', HINT = 'Register the worker (register_worker) and fetch with the new id.';
     END IF;
     PERFORM procrastinate_deps.promote_due(1000);
-    open_queues := procrastinate_deps.open_queues(fetch_jobs.queues);
+    IF coalesce(current_setting('procrastinate_deps_internal.begin_at', true), '') <> '' THEN
+        begin_at := procrastinate_deps.where_to_begin(fetch_jobs.queues);
+        skipping := begin_at IS NOT NULL;
+    END IF;
+    IF begin_at IS NOT NULL THEN
+        open_queues := procrastinate_deps.open_queues(ARRAY(SELECT jsonb_object_keys(begin_at)));
+        IF cardinality(open_queues) = 0 THEN
+            begin_at := NULL;
+        END IF;
+    END IF;
+    IF begin_at IS NULL THEN
+        looked_at := clock_timestamp();
+        pages_before := procrastinate_deps.fetch_pages_read();
+        open_queues := procrastinate_deps.open_queues(fetch_jobs.queues);
+    END IF;
 
     -- a round more only where jobs were left to other fetches or parked behind their locks
     FOR round IN 1 .. 20 LOOP
         EXIT WHEN wanted <= 0 OR cardinality(open_queues) = 0;
         IF cardinality(open_queues) = 1 THEN
-            SELECT array_agg(x.id), array_agg(x.id) FILTER (WHERE x.lock IS NOT NULL)
-            INTO picked, with_lock
+            SELECT array_agg(x.id), array_agg(x.id) FILTER (WHERE x.lock IS NOT NULL), max(x.rank)
+            INTO picked, with_lock, last_rank
             FROM (
-                SELECT j.id, j.lock
+                SELECT j.id, j.lock, ~j.priority AS rank
                 FROM procrastinate_deps.jobs AS j
                 WHERE j.status = 'todo' AND j.gate IS NULL AND j.queue = open_queues[1]
                     AND (j.lock IS NULL OR j.lock <> ALL (contended))
-                ORDER BY j.priority DESC, j.id
+                    AND (~j.priority, j.id) > (
+                        coalesce((begin_at -> open_queues[1] ->> 0)::integer, -2147483648),
+                        coalesce((begin_at -> open_queues[1] ->> 1)::bigint, -9223372036854775808))
+                ORDER BY ~j.priority, j.id
                 LIMIT wanted
                 FOR NO KEY UPDATE SKIP LOCKED
             ) AS x;
             seen := cardinality(picked);
+            last_places := jsonb_build_object(open_queues[1], jsonb_build_array(last_rank, picked[seen]));
         ELSE
             -- Several queues in one order: the best of each, unlocked, then the best of all of them are locked. To lock
             -- the best of each would hide jobs that are not taken from other fetches.
@@ -762,14 +1006,17 @@ BEGIN
                 SELECT best.id
                 FROM unnest(open_queues) AS q (queue)
                 CROSS JOIN LATERAL (
-                    SELECT j.id, j.priority
+                    SELECT j.id, ~j.priority AS rank
                     FROM procrastinate_deps.jobs AS j
                     WHERE j.status = 'todo' AND j.gate IS NULL AND j.queue = q.queue
                         AND (j.lock IS NULL OR j.lock <> ALL (contended)) AND j.id <> ALL (tried)
-                    ORDER BY j.priority DESC, j.id
+                        AND (~j.priority, j.id) > (
+                            coalesce((begin_at -> q.queue ->> 0)::integer, -2147483648),
+                            coalesce((begin_at -> q.queue ->> 1)::bigint, -9223372036854775808))
+                    ORDER BY ~j.priority, j.id
                     LIMIT wanted
                 ) AS best
-                ORDER BY best.priority DESC, best.id
+                ORDER BY best.rank, best.id
                 LIMIT wanted);
             seen := cardinality(candidates);
             SELECT array_agg(x.id), array_agg(x.id) FILTER (WHERE x.lock IS NOT NULL)
@@ -778,17 +1025,36 @@ BEGIN
                 SELECT j.id, j.lock
                 FROM procrastinate_deps.jobs AS j
                 WHERE j.id = ANY (candidates) AND j.status = 'todo' AND j.gate IS NULL
-                ORDER BY j.priority DESC, j.id
+                ORDER BY ~j.priority, j.id
                 FOR NO KEY UPDATE SKIP LOCKED
             ) AS x;
             tried := tried || candidates;
+            last_places := NULL;
         END IF;
+        all_seen := begin_at IS NULL AND coalesce(seen, 0) < wanted;
+        IF begin_at IS NOT NULL AND coalesce(seen, 0) < wanted THEN
+            -- the rest, if any, is before where this one began
+            begin_at := NULL;
+            open_queues := procrastinate_deps.open_queues(fetch_jobs.queues);
+            CONTINUE WHEN picked IS NULL;
+            seen := wanted;
+        ELSIF pages_before IS NOT NULL AND procrastinate_deps.fetch_pages_read() - pages_before
+            -- what it reads of an index without dead entries: twice a way down for each queue, and what it finds
+            > 24 + 6 * cardinality(open_queues) + max_jobs / 20
+        THEN
+            begin_at := (SELECT jsonb_object_agg(q.queue, '[]'::jsonb) FROM unnest(open_queues) AS q (queue));
+        END IF;
+        pages_before := NULL;
         EXIT WHEN seen IS NULL OR seen = 0;
         IF with_lock IS NOT NULL THEN
-            SELECT e.winners, e.contended INTO winners, newly_contended
-            FROM procrastinate_deps.enter_lock_lines(with_lock, open_queues) AS e;
-            contended := contended || newly_contended;
-            picked := ARRAY(SELECT unnest(picked) EXCEPT SELECT unnest(with_lock) UNION ALL SELECT unnest(winners));
+            IF lock_free THEN
+                picked := ARRAY(SELECT unnest(picked) EXCEPT SELECT unnest(with_lock));
+            ELSE
+                SELECT e.winners, e.contended INTO winners, newly_contended
+                FROM procrastinate_deps.enter_lock_lines(with_lock, open_queues) AS e;
+                contended := contended || newly_contended;
+                picked := ARRAY(SELECT unnest(picked) EXCEPT SELECT unnest(with_lock) UNION ALL SELECT unnest(winners));
+            END IF;
         END IF;
         IF cardinality(picked) > 0 THEN
             RETURN QUERY
@@ -799,12 +1065,34 @@ BEGIN
                 RETURNING j.*
             )
             SELECT c.* FROM claimed AS c ORDER BY c.priority DESC, c.id;
+            IF begin_at IS NOT NULL AND NOT (lock_free AND with_lock IS NOT NULL) THEN
+                begin_at := begin_at || coalesce(last_places, procrastinate_deps.last_places(picked));
+            END IF;
             -- without locks a batch that came short of what was found means contention, and of what was wanted, the end
             EXIT WHEN with_lock IS NULL AND seen < wanted;
             wanted := wanted - cardinality(picked);
         END IF;
+        EXIT WHEN lock_free AND with_lock IS NOT NULL;
     END LOOP;
+    IF skipping OR begin_at IS NOT NULL THEN
+        PERFORM procrastinate_deps.skip_dead_entries(fetch_jobs.queues, begin_at, clock_timestamp() - looked_at);
+    END IF;
+    IF lock_free THEN
+        PERFORM set_config(
+            'procrastinate_deps_internal.left', CASE WHEN with_lock IS NULL THEN 'no' ELSE 'yes' END, true);
+        PERFORM procrastinate_deps.announce_left(all_seen AND with_lock IS NULL, fetch_jobs.queues);
+    END IF;
     PERFORM procrastinate_deps.stop_settling(settling);
+END
+$$;
+
+-- How many pages of the index of jobs that can start this transaction has read: the pages that a fetch walks, unlike the
+-- time that it takes, do not depend on who else uses the machine.
+CREATE FUNCTION procrastinate_deps.fetch_pages_read() RETURNS bigint
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    RETURN pg_stat_get_xact_blocks_fetched(to_regclass(format('%I.%I', 'procrastinate_deps', 'jobs_fetch')));
 END
 $$;
 
@@ -858,11 +1146,13 @@ $$;
 -- Returns only what was NOT done: 'busy' jobs, held by another transaction (the caller must try them again), and 'stale'
 -- ones, which this claim no longer owns (they change nothing).
 -- Rows that end are taken SKIP LOCKED, but a cascade may still have to wait for an open transaction that holds a child:
--- after a second that raises 55P03, nothing is changed, and the caller tries the jobs one by one.
+-- after lock_wait_ms (1 s) that raises 55P03, nothing is changed, and the caller tries the jobs one by one.
+-- fetch_follows: in the same transaction, and it notifies of what became runnable and was not taken.
 -- delete_jobs: never, successful or always; a job that an unfinished child still has is never deleted.
 CREATE FUNCTION procrastinate_deps.finish_jobs(
     ids bigint[], claims bigint[], statuses text[], results jsonb[], errors text[],
-    retries jsonb DEFAULT NULL, delete_jobs text DEFAULT 'never'
+    retries jsonb DEFAULT NULL, delete_jobs text DEFAULT 'never', lock_wait_ms integer DEFAULT 1000,
+    fetch_follows boolean DEFAULT false
 ) RETURNS TABLE (job_id bigint, refused text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -870,17 +1160,22 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
-SET lock_timeout = '1s'
 AS $$
 DECLARE
     settling text := procrastinate_deps.start_settling();
+    lock_timeout_before text := current_setting('lock_timeout');
     mine bigint[];
     ended bigint[];
+    with_lock bigint[];
     again bigint[];
 BEGIN
     PERFORM procrastinate_deps.require_read_committed();
     IF delete_jobs NOT IN ('never', 'successful', 'always') THEN
         RAISE EXCEPTION 'delete_jobs is never, successful or always, not %', delete_jobs USING ERRCODE = '22023';
+    END IF;
+    PERFORM set_config('lock_timeout', lock_wait_ms::text, true);
+    IF fetch_follows THEN
+        PERFORM set_config('procrastinate_deps_internal.unannounced', '{}', true);
     END IF;
     mine := ARRAY(
         SELECT j.id
@@ -904,11 +1199,12 @@ BEGIN
             FROM unnest(ids, claims, statuses, results, errors) AS u (id, claim, status, result, error)
             WHERE j.id = u.id AND j.claim = u.claim AND (j.id IN (SELECT unnest(mine))) IS TRUE
                 AND (u.status <> 'todo' OR j.abort_requested)
-            RETURNING j.id
+            RETURNING j.id, j.lock
         )
-        SELECT array_agg(id) INTO ended FROM done;
+        SELECT array_agg(id), coalesce(array_agg(id) FILTER (WHERE lock IS NOT NULL), '{}') INTO ended, with_lock FROM done;
 
         IF cardinality(ended) IS DISTINCT FROM cardinality(mine) THEN
+            with_lock := NULL;
             again := ARRAY(SELECT unnest(mine) EXCEPT SELECT unnest(ended));
             INSERT INTO procrastinate_deps.job_events (job_id, worker_id, attempt, type, detail)
             SELECT j.id, j.worker_id, j.attempts + 1,
@@ -925,7 +1221,7 @@ BEGIN
                 SELECT u.id FROM unnest(ids, errors) AS u (id, error) WHERE u.error IS NULL));
         END IF;
         IF cardinality(ended) > 0 THEN
-            PERFORM procrastinate_deps.end_jobs(ended);
+            PERFORM procrastinate_deps.end_jobs(ended, with_lock);
             IF delete_jobs <> 'never' THEN
                 DELETE FROM procrastinate_deps.jobs AS j
                 WHERE j.id = ANY (ended) AND (delete_jobs = 'always' OR j.status = 'succeeded')
@@ -941,7 +1237,20 @@ BEGIN
         LEFT JOIN procrastinate_deps.jobs AS j ON j.id = u.id
         WHERE u.id <> ALL (mine);
     END IF;
+    PERFORM set_config('lock_timeout', lock_timeout_before, true);
     PERFORM procrastinate_deps.stop_settling(settling);
+END
+$$;
+
+-- Removes what is known of a periodic task that no worker has any more; one that has it makes it known again. False:
+-- there is no such task.
+CREATE FUNCTION procrastinate_deps.forget_periodic_task(task_name text, periodic_id text DEFAULT '') RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM procrastinate_deps.periodic_tasks AS p
+    WHERE p.task_name = forget_periodic_task.task_name AND p.periodic_id = forget_periodic_task.periodic_id;
+    RETURN FOUND;
 END
 $$;
 
@@ -1001,6 +1310,14 @@ CREATE FUNCTION procrastinate_deps.guard_job_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF (OLD.id, OLD.status, OLD.run_when, OLD.claim, OLD.ignores_dependencies, OLD.cancel_kind, OLD.gate, OLD.scheduled_at,
+            OLD.queue, OLD.lock, OLD.started_at, OLD.worker_id)
+        IS NOT DISTINCT FROM
+        (NEW.id, NEW.status, NEW.run_when, NEW.claim, NEW.ignores_dependencies, NEW.cancel_kind, NEW.gate, NEW.scheduled_at,
+            NEW.queue, NEW.lock, NEW.started_at, NEW.worker_id)
+    THEN
+        RETURN NEW;
+    END IF;
     IF NEW.id <> OLD.id OR NEW.run_when <> OLD.run_when OR NEW.claim <> OLD.claim
         OR NEW.ignores_dependencies <> OLD.ignores_dependencies
         OR NEW.started_at IS DISTINCT FROM OLD.started_at OR NEW.worker_id IS DISTINCT FROM OLD.worker_id
@@ -1038,8 +1355,10 @@ BEGIN
         NEW.abort_requested := false;
         NEW.ignores_dependencies := false;
         NEW.rescues := 0;
+        NEW.ready_at := now();
     ELSIF OLD.status = 'doing' AND NEW.status = 'todo' THEN
         NEW.abort_requested := false;
+        NEW.ready_at := now();
     ELSE
         PERFORM procrastinate_deps.refuse_transition(
             format('job %s is %s and can not become %s', OLD.id, OLD.status, NEW.status),
@@ -1065,15 +1384,9 @@ $$;
 
 CREATE TRIGGER guard_job_update BEFORE UPDATE ON procrastinate_deps.jobs
 FOR EACH ROW
-WHEN (
-    coalesce(current_setting('procrastinate_deps_internal.settling', true), '')
-        <> concat('procrastinate_deps', ' ', pg_trigger_depth())
-    AND ((OLD.id, OLD.status, OLD.run_when, OLD.claim, OLD.ignores_dependencies)
-        <> (NEW.id, NEW.status, NEW.run_when, NEW.claim, NEW.ignores_dependencies)
-    OR (OLD.cancel_kind, OLD.gate, OLD.scheduled_at, OLD.queue, OLD.lock, OLD.started_at, OLD.worker_id)
-        IS DISTINCT FROM
-        (NEW.cancel_kind, NEW.gate, NEW.scheduled_at, NEW.queue, NEW.lock, NEW.started_at, NEW.worker_id))
-)
+-- no comparison of the rows here: PostgreSQL reads a trigger's condition anew for each of our own statements, too
+WHEN (coalesce(current_setting('procrastinate_deps_internal.settling', true), '')
+        <> concat('procrastinate_deps', ' ', pg_trigger_depth()))
 EXECUTE FUNCTION procrastinate_deps.guard_job_update();
 
 -- For each of these locks with which nobody runs (any more): the best of the line gets it, or its row goes. That may be
@@ -1217,6 +1530,22 @@ AS $$
     WHERE j.status = 'doing' AND j.worker_id = jobs_to_abort.worker_id AND j.abort_requested
 $$;
 
+-- The last of these jobs in each queue, in the order in which jobs are fetched: {queue: [~priority, id]}.
+CREATE FUNCTION procrastinate_deps.last_places(ids bigint[]) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    RETURN (
+        SELECT jsonb_object_agg(last.queue, jsonb_build_array(last.rank, last.id))
+        FROM (
+            SELECT DISTINCT ON (j.queue) j.queue, ~j.priority AS rank, j.id
+            FROM procrastinate_deps.jobs AS j
+            WHERE j.id = ANY (ids)
+            ORDER BY j.queue, ~j.priority DESC, j.id DESC
+        ) AS last);
+END
+$$;
+
 -- Seconds until fetch_jobs could return something for these queues (NULL: all): 0 when there is a job right now that the
 -- last fetch had to leave because someone held it for a moment, NULL when nothing is in sight. For workers, before they
 -- sleep; counts the schedules of all queues, since any worker promotes them.
@@ -1235,7 +1564,7 @@ BEGIN
         CROSS JOIN LATERAL (
             SELECT j.id FROM procrastinate_deps.jobs AS j
             WHERE j.status = 'todo' AND j.gate IS NULL AND j.queue = q.queue
-            ORDER BY j.priority DESC, j.id
+            ORDER BY ~j.priority, j.id
             LIMIT 1) AS ready
     ) THEN
         RETURN 0;
@@ -1250,11 +1579,20 @@ BEGIN
 END
 $$;
 
--- Wakes the workers of these queues at commit: one notification per queue and statement.
-CREATE FUNCTION procrastinate_deps.notify_queues(queues text[]) RETURNS void
+-- Wakes the workers of these queues at commit: one notification per queue and statement. While unannounced is set a fetch
+-- follows in the same transaction, and most often takes what it would announce: announce_left does the rest.
+-- scheduled: what became runnable has a time to wait for. No fetch takes that, and every worker sets its own alarm.
+CREATE FUNCTION procrastinate_deps.notify_queues(queues text[], scheduled boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql
 AS $$
+DECLARE
+    unannounced text := current_setting('procrastinate_deps_internal.unannounced', true);
 BEGIN
+    IF unannounced <> '' AND NOT scheduled THEN
+        PERFORM set_config(
+            'procrastinate_deps_internal.unannounced', (unannounced::text[] || queues)::text, true);
+        RETURN;
+    END IF;
     PERFORM pg_notify('procrastinate_deps', json_build_object('type', 'job_ready', 'queue', q.queue)::text)
     FROM (SELECT DISTINCT unnest(queues) AS queue) AS q;
 END
@@ -1372,34 +1710,95 @@ BEGIN
 END
 $$;
 
--- Deletes ended jobs, oldest first, at most max_jobs; returns how many. Never takes a job that an unfinished child still
--- has. Small batches: call again while it returns max_jobs.
-CREATE FUNCTION procrastinate_deps.prune_jobs(
-    older_than interval, statuses text[] DEFAULT '{succeeded}', queue text DEFAULT NULL, max_jobs integer DEFAULT 1000
-) RETURNS bigint
+-- Deletes up to max_rows rows of numbers that are older; returns how many. Workers that do it at once pass each other by.
+CREATE FUNCTION procrastinate_deps.prune_job_stats(older_than interval, max_rows integer DEFAULT 1000) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     pruned bigint;
+BEGIN
+    DELETE FROM procrastinate_deps.job_stats
+    WHERE ctid = ANY (ARRAY(
+        SELECT s.ctid
+        FROM procrastinate_deps.job_stats AS s
+        WHERE s.minute < now() - older_than
+        ORDER BY s.minute
+        LIMIT max_rows
+        FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS pruned = ROW_COUNT;
+    RETURN pruned;
+END
+$$;
+
+-- Deletes ended jobs, oldest first, at most max_jobs; never one that an unfinished child still has. Small batches: call
+-- again with ended_from = reached until that is NULL. (Without ended_from each batch would pass by the same jobs again
+-- that are old and stay: of other queues, or had by an unfinished child.) pruned may be less than max_jobs before that:
+-- jobs that someone holds are left for a later time.
+-- Two deletions at once would wait for each other, even in a circle, where one has a job and the other its child: so it
+-- is one batch at a time. wait => false: returns pruned = NULL at once while someone else is at it.
+CREATE FUNCTION procrastinate_deps.prune_jobs(
+    older_than interval, statuses text[] DEFAULT '{succeeded}', queue text DEFAULT NULL, max_jobs integer DEFAULT 1000,
+    ended_from timestamptz DEFAULT NULL, wait boolean DEFAULT true,
+    OUT pruned bigint, OUT reached timestamptz
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+    oldest bigint[];
     ended bigint[];
 BEGIN
     PERFORM procrastinate_deps.require_read_committed();
+    IF wait THEN
+        PERFORM pg_advisory_xact_lock(procrastinate_deps.prune_key());
+    ELSIF NOT pg_try_advisory_xact_lock(procrastinate_deps.prune_key()) THEN
+        RETURN;
+    END IF;
+    -- the oldest of each status, then of all of them: the index has them by status
+    SELECT array_agg(x.id), CASE WHEN count(*) >= max_jobs THEN max(x.finished_at) END
+    INTO oldest, reached
+    FROM (
+        SELECT best.id, best.finished_at
+        FROM unnest(statuses::procrastinate_deps.job_status[]) AS s (status)
+        CROSS JOIN LATERAL (
+            SELECT j.id, j.finished_at
+            FROM procrastinate_deps.jobs AS j
+            WHERE j.status = s.status
+                AND j.finished_at >= coalesce(ended_from, '-infinity') AND j.finished_at < now() - older_than
+                AND (prune_jobs.queue IS NULL OR j.queue = prune_jobs.queue)
+                AND NOT procrastinate_deps.has_live_children(j.id)
+            ORDER BY j.finished_at
+            LIMIT max_jobs
+        ) AS best
+        ORDER BY best.finished_at
+        LIMIT max_jobs
+    ) AS x;
     ended := ARRAY(
         SELECT j.id
         FROM procrastinate_deps.jobs AS j
-        WHERE j.finished_at < now() - older_than AND j.status::text = ANY (statuses)
-            AND (prune_jobs.queue IS NULL OR j.queue = prune_jobs.queue)
-            AND NOT procrastinate_deps.has_live_children(j.id)
-        ORDER BY j.finished_at
-        LIMIT max_jobs
+        WHERE j.id = ANY (oldest) AND j.finished_at < now() - older_than
+        ORDER BY j.id
         FOR UPDATE OF j SKIP LOCKED);
     -- a new statement, now that nobody can add a child: it sees one that was added meanwhile
     DELETE FROM procrastinate_deps.jobs AS j
     WHERE j.id = ANY (ended) AND NOT procrastinate_deps.has_live_children(j.id);
     GET DIAGNOSTICS pruned = ROW_COUNT;
-    RETURN pruned;
+    -- nothing of the batch could be deleted, and its end is where it began: the next one would be the same
+    IF pruned = 0 AND reached = ended_from THEN
+        reached := NULL;
+    END IF;
 END
 $$;
+
+-- The advisory key under which ended jobs are deleted, one batch at a time. Each schema has its own.
+CREATE FUNCTION procrastinate_deps.prune_key() RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT hashtextextended('procrastinate_deps', 7) $$;
 
 -- Removes the rows of workers that were lost this long ago and have no job left; returns their names.
 CREATE FUNCTION procrastinate_deps.prune_workers(stalled_after interval) RETURNS SETOF text
@@ -1519,6 +1918,22 @@ BEGIN
 END
 $$;
 
+-- Makes periodic tasks known. tasks: a JSON array of objects with task_name, periodic_id, cron, timezone and job.
+-- Returns the last period of each that was deferred, and the time.
+CREATE FUNCTION procrastinate_deps.register_periodic_tasks(tasks jsonb)
+RETURNS TABLE (task_name text, periodic_id text, last_timestamp bigint, clock double precision)
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO procrastinate_deps.periodic_tasks AS p (task_name, periodic_id, cron, timezone, job)
+    SELECT t.task_name, t.periodic_id, t.cron, t.timezone, t.job
+    FROM jsonb_to_recordset(tasks) AS t (task_name text, periodic_id text, cron text, timezone text, job jsonb)
+    -- workers that start together take the rows in the same order
+    ORDER BY t.task_name, t.periodic_id
+    ON CONFLICT ON CONSTRAINT periodic_tasks_pkey DO UPDATE
+    SET cron = excluded.cron, timezone = excluded.timezone, job = excluded.job, registered_at = now()
+    RETURNING p.task_name, p.periodic_id, p.last_timestamp, extract(epoch FROM clock_timestamp())::float8
+$$;
+
 CREATE FUNCTION procrastinate_deps.register_worker(
     name text, hostname text, pid integer, queues text[], concurrency integer, version text
 ) RETURNS bigint
@@ -1603,7 +2018,10 @@ BEGIN
     END LOOP;
     PERFORM procrastinate_deps.hand_over_locks(old_locks);
     PERFORM procrastinate_deps.notify_queues(ARRAY(
-        SELECT queue FROM procrastinate_deps.jobs WHERE id = ANY (ids) AND status = 'todo'));
+        SELECT queue FROM procrastinate_deps.jobs
+        WHERE id = ANY (ids) AND status = 'todo' AND gate IS DISTINCT FROM 'scheduled'));
+    PERFORM procrastinate_deps.notify_queues(ARRAY(
+        SELECT queue FROM procrastinate_deps.jobs WHERE id = ANY (ids) AND status = 'todo' AND gate = 'scheduled'), true);
     RETURN conflicting;
 END
 $$;
@@ -1787,6 +2205,7 @@ BEGIN
         result = NULL, error = NULL, abort_requested = false, rescues = 0,
         ignores_dependencies = retry_job.ignore_dependencies,
         scheduled_at = retry_at,
+        ready_at = now(),
         gate = procrastinate_deps.gate_for(retry_at),
         priority = coalesce(retry_job.priority, j.priority),
         queue = coalesce(retry_job.queue, j.queue),
@@ -1919,6 +2338,16 @@ AS $$
     END OR succeeded + failed + cancelled + not_needed = 0
 $$;
 
+-- Defers a job of a periodic task now, besides its schedule; its timestamp is the time. NULL: there is no such task.
+CREATE FUNCTION procrastinate_deps.run_periodic_task(task_name text, periodic_id text DEFAULT '') RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT (procrastinate_deps.defer_jobs(jsonb_build_array(
+        jsonb_set(p.job, '{args,timestamp}', to_jsonb(floor(extract(epoch FROM clock_timestamp()))::bigint)))))[1]
+    FROM procrastinate_deps.periodic_tasks AS p
+    WHERE p.task_name = run_periodic_task.task_name AND p.periodic_id = run_periodic_task.periodic_id
+$$;
+
 -- The row of a running job on its way back to the queue. Its worker stays on record until the next claim. A run that was
 -- given back (uncounted) used up none of the job's attempts.
 CREATE FUNCTION procrastinate_deps.set_todo(
@@ -1929,6 +2358,7 @@ AS $$
 BEGIN
     UPDATE procrastinate_deps.jobs AS j
     SET status = 'todo',
+        ready_at = now(),
         abort_requested = false,
         attempts = j.attempts + (j.id <> ALL (uncounted))::integer,
         rescues = j.rescues + rescued::integer,
@@ -1968,6 +2398,7 @@ DECLARE
     released bigint[] := '{}';
     first_wave boolean := true;
     queues text[];
+    queues_scheduled text[];
 BEGIN
     LOOP
         IF cardinality(ended) > 0 THEN
@@ -2028,12 +2459,17 @@ BEGIN
         DELETE FROM procrastinate_deps.job_blocks WHERE job_id = ANY (released);
         WITH ready AS (
             UPDATE procrastinate_deps.jobs
-            SET status = 'todo', gate = procrastinate_deps.gate_for(scheduled_at)
+            SET status = 'todo', ready_at = now(), gate = procrastinate_deps.gate_for(scheduled_at)
             WHERE id = ANY (released)
-            RETURNING queue
+            RETURNING queue, gate
         )
-        SELECT array_agg(DISTINCT queue) INTO queues FROM ready;
+        SELECT
+            array_agg(DISTINCT queue) FILTER (WHERE gate IS NULL),
+            array_agg(DISTINCT queue) FILTER (WHERE gate = 'scheduled')
+        INTO queues, queues_scheduled
+        FROM ready;
         PERFORM procrastinate_deps.notify_queues(queues);
+        PERFORM procrastinate_deps.notify_queues(queues_scheduled, true);
     END IF;
 END
 $$;
@@ -2171,6 +2607,30 @@ FOR EACH STATEMENT
 WHEN (coalesce(current_setting('procrastinate_deps_internal.settling', true), '')
         <> concat('procrastinate_deps', ' ', pg_trigger_depth()))
 EXECUTE FUNCTION procrastinate_deps.settle_job_update();
+
+-- Lets the next fetches of this session begin behind these places: {queue: [~priority, id]}. full_look: how long the look
+-- from the start took that was the reason; NULL: there was none now, and the time runs on. places NULL: from the start.
+-- The setting is the session's own and only ever a hint: who loses it looks from the start.
+CREATE FUNCTION procrastinate_deps.skip_dead_entries(queues text[], places jsonb, full_look interval) RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    until float8;
+BEGIN
+    IF places IS NULL THEN
+        PERFORM set_config('procrastinate_deps_internal.begin_at', '', false);
+        RETURN;
+    END IF;
+    IF full_look IS NULL THEN
+        until := (current_setting('procrastinate_deps_internal.begin_at', true)::jsonb ->> 'until')::float8;
+    ELSE
+        -- so that full looks cost at most a twentieth of the time
+        until := extract(epoch FROM clock_timestamp() + least(20 * full_look, interval '1 s'));
+    END IF;
+    PERFORM set_config('procrastinate_deps_internal.begin_at', jsonb_build_object(
+        'schema', 'procrastinate_deps', 'queues', queues, 'until', until, 'places', places)::text, false);
+END
+$$;
 
 -- From here to stop_settling the triggers on our tables leave what is written to the function that writes it. Returns how
 -- it was before, for stop_settling. Not a SET clause of the functions: to write a setting of one's own there, PostgreSQL
@@ -2344,6 +2804,24 @@ AS $$
         WHERE NOT coalesce(j.status = 'doing' OR (j.status = 'todo' AND j.gate IS NULL AND NOT j.paused), false)
     )
     SELECT invariant, count(*), (array_agg(id ORDER BY id))[1:5] FROM broken GROUP BY invariant ORDER BY invariant
+$$;
+
+-- Behind which job the fetches of this session begin in each queue: {queue: [~priority, id]}, as skip_dead_entries left it.
+-- NULL: at the start. It was for these queues of this schema, and its time is not over.
+CREATE FUNCTION procrastinate_deps.where_to_begin(queues text[]) RETURNS jsonb
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    kept jsonb := current_setting('procrastinate_deps_internal.begin_at', true)::jsonb;
+BEGIN
+    IF kept ->> 'schema' = 'procrastinate_deps' AND kept -> 'queues' IS NOT DISTINCT FROM coalesce(to_jsonb(queues), 'null')
+        AND (kept ->> 'until')::float8 > extract(epoch FROM clock_timestamp())
+    THEN
+        RETURN kept -> 'places';
+    END IF;
+    PERFORM set_config('procrastinate_deps_internal.begin_at', '', false);
+    RETURN NULL;
+END
 $$;
 
 -- Functions run with their owner's rights, so that roles need no rights on the tables they write; and by default

@@ -104,7 +104,7 @@ BEGIN
             SELECT j.id, j.lock
             FROM procrastinate_deps.jobs AS j
             WHERE j.status = 'todo' AND j.gate IS NULL AND j.queue = q.queue
-            ORDER BY j.priority DESC, j.id
+            ORDER BY ~j.priority, j.id
             LIMIT 500
         ) AS near
         WHERE near.lock = ANY (busy));

@@ -4,11 +4,13 @@
 -- Returns only what was NOT done: 'busy' jobs, held by another transaction (the caller must try them again), and 'stale'
 -- ones, which this claim no longer owns (they change nothing).
 -- Rows that end are taken SKIP LOCKED, but a cascade may still have to wait for an open transaction that holds a child:
--- after a second that raises 55P03, nothing is changed, and the caller tries the jobs one by one.
+-- after lock_wait_ms (1 s) that raises 55P03, nothing is changed, and the caller tries the jobs one by one.
+-- fetch_follows: in the same transaction, and it notifies of what became runnable and was not taken.
 -- delete_jobs: never, successful or always; a job that an unfinished child still has is never deleted.
 CREATE FUNCTION procrastinate_deps.finish_jobs(
     ids bigint[], claims bigint[], statuses text[], results jsonb[], errors text[],
-    retries jsonb DEFAULT NULL, delete_jobs text DEFAULT 'never'
+    retries jsonb DEFAULT NULL, delete_jobs text DEFAULT 'never', lock_wait_ms integer DEFAULT 1000,
+    fetch_follows boolean DEFAULT false
 ) RETURNS TABLE (job_id bigint, refused text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -16,17 +18,22 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
-SET lock_timeout = '1s'
 AS $$
 DECLARE
     settling text := procrastinate_deps.start_settling();
+    lock_timeout_before text := current_setting('lock_timeout');
     mine bigint[];
     ended bigint[];
+    with_lock bigint[];
     again bigint[];
 BEGIN
     PERFORM procrastinate_deps.require_read_committed();
     IF delete_jobs NOT IN ('never', 'successful', 'always') THEN
         RAISE EXCEPTION 'delete_jobs is never, successful or always, not %', delete_jobs USING ERRCODE = '22023';
+    END IF;
+    PERFORM set_config('lock_timeout', lock_wait_ms::text, true);
+    IF fetch_follows THEN
+        PERFORM set_config('procrastinate_deps_internal.unannounced', '{}', true);
     END IF;
     mine := ARRAY(
         SELECT j.id
@@ -50,11 +57,12 @@ BEGIN
             FROM unnest(ids, claims, statuses, results, errors) AS u (id, claim, status, result, error)
             WHERE j.id = u.id AND j.claim = u.claim AND (j.id IN (SELECT unnest(mine))) IS TRUE
                 AND (u.status <> 'todo' OR j.abort_requested)
-            RETURNING j.id
+            RETURNING j.id, j.lock
         )
-        SELECT array_agg(id) INTO ended FROM done;
+        SELECT array_agg(id), coalesce(array_agg(id) FILTER (WHERE lock IS NOT NULL), '{}') INTO ended, with_lock FROM done;
 
         IF cardinality(ended) IS DISTINCT FROM cardinality(mine) THEN
+            with_lock := NULL;
             again := ARRAY(SELECT unnest(mine) EXCEPT SELECT unnest(ended));
             INSERT INTO procrastinate_deps.job_events (job_id, worker_id, attempt, type, detail)
             SELECT j.id, j.worker_id, j.attempts + 1,
@@ -71,7 +79,7 @@ BEGIN
                 SELECT u.id FROM unnest(ids, errors) AS u (id, error) WHERE u.error IS NULL));
         END IF;
         IF cardinality(ended) > 0 THEN
-            PERFORM procrastinate_deps.end_jobs(ended);
+            PERFORM procrastinate_deps.end_jobs(ended, with_lock);
             IF delete_jobs <> 'never' THEN
                 DELETE FROM procrastinate_deps.jobs AS j
                 WHERE j.id = ANY (ended) AND (delete_jobs = 'always' OR j.status = 'succeeded')
@@ -87,6 +95,7 @@ BEGIN
         LEFT JOIN procrastinate_deps.jobs AS j ON j.id = u.id
         WHERE u.id <> ALL (mine);
     END IF;
+    PERFORM set_config('lock_timeout', lock_timeout_before, true);
     PERFORM procrastinate_deps.stop_settling(settling);
 END
 $$;

@@ -6,6 +6,14 @@ CREATE FUNCTION procrastinate_deps.guard_job_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF (OLD.id, OLD.status, OLD.run_when, OLD.claim, OLD.ignores_dependencies, OLD.cancel_kind, OLD.gate, OLD.scheduled_at,
+            OLD.queue, OLD.lock, OLD.started_at, OLD.worker_id)
+        IS NOT DISTINCT FROM
+        (NEW.id, NEW.status, NEW.run_when, NEW.claim, NEW.ignores_dependencies, NEW.cancel_kind, NEW.gate, NEW.scheduled_at,
+            NEW.queue, NEW.lock, NEW.started_at, NEW.worker_id)
+    THEN
+        RETURN NEW;
+    END IF;
     IF NEW.id <> OLD.id OR NEW.run_when <> OLD.run_when OR NEW.claim <> OLD.claim
         OR NEW.ignores_dependencies <> OLD.ignores_dependencies
         OR NEW.started_at IS DISTINCT FROM OLD.started_at OR NEW.worker_id IS DISTINCT FROM OLD.worker_id
@@ -43,8 +51,10 @@ BEGIN
         NEW.abort_requested := false;
         NEW.ignores_dependencies := false;
         NEW.rescues := 0;
+        NEW.ready_at := now();
     ELSIF OLD.status = 'doing' AND NEW.status = 'todo' THEN
         NEW.abort_requested := false;
+        NEW.ready_at := now();
     ELSE
         PERFORM procrastinate_deps.refuse_transition(
             format('job %s is %s and can not become %s', OLD.id, OLD.status, NEW.status),
@@ -70,13 +80,7 @@ $$;
 
 CREATE TRIGGER guard_job_update BEFORE UPDATE ON procrastinate_deps.jobs
 FOR EACH ROW
-WHEN (
-    coalesce(current_setting('procrastinate_deps_internal.settling', true), '')
-        <> concat('procrastinate_deps', ' ', pg_trigger_depth())
-    AND ((OLD.id, OLD.status, OLD.run_when, OLD.claim, OLD.ignores_dependencies)
-        <> (NEW.id, NEW.status, NEW.run_when, NEW.claim, NEW.ignores_dependencies)
-    OR (OLD.cancel_kind, OLD.gate, OLD.scheduled_at, OLD.queue, OLD.lock, OLD.started_at, OLD.worker_id)
-        IS DISTINCT FROM
-        (NEW.cancel_kind, NEW.gate, NEW.scheduled_at, NEW.queue, NEW.lock, NEW.started_at, NEW.worker_id))
-)
+-- no comparison of the rows here: PostgreSQL reads a trigger's condition anew for each of our own statements, too
+WHEN (coalesce(current_setting('procrastinate_deps_internal.settling', true), '')
+        <> concat('procrastinate_deps', ' ', pg_trigger_depth()))
 EXECUTE FUNCTION procrastinate_deps.guard_job_update();

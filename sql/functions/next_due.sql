@@ -16,7 +16,7 @@ BEGIN
         CROSS JOIN LATERAL (
             SELECT j.id FROM procrastinate_deps.jobs AS j
             WHERE j.status = 'todo' AND j.gate IS NULL AND j.queue = q.queue
-            ORDER BY j.priority DESC, j.id
+            ORDER BY ~j.priority, j.id
             LIMIT 1) AS ready
     ) THEN
         RETURN 0;

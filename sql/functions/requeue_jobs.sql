@@ -33,7 +33,10 @@ BEGIN
     END LOOP;
     PERFORM procrastinate_deps.hand_over_locks(old_locks);
     PERFORM procrastinate_deps.notify_queues(ARRAY(
-        SELECT queue FROM procrastinate_deps.jobs WHERE id = ANY (ids) AND status = 'todo'));
+        SELECT queue FROM procrastinate_deps.jobs
+        WHERE id = ANY (ids) AND status = 'todo' AND gate IS DISTINCT FROM 'scheduled'));
+    PERFORM procrastinate_deps.notify_queues(ARRAY(
+        SELECT queue FROM procrastinate_deps.jobs WHERE id = ANY (ids) AND status = 'todo' AND gate = 'scheduled'), true);
     RETURN conflicting;
 END
 $$;

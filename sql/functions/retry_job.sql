@@ -64,6 +64,7 @@ BEGIN
         result = NULL, error = NULL, abort_requested = false, rescues = 0,
         ignores_dependencies = retry_job.ignore_dependencies,
         scheduled_at = retry_at,
+        ready_at = now(),
         gate = procrastinate_deps.gate_for(retry_at),
         priority = coalesce(retry_job.priority, j.priority),
         queue = coalesce(retry_job.queue, j.queue),

@@ -8,6 +8,7 @@ AS $$
 BEGIN
     UPDATE procrastinate_deps.jobs AS j
     SET status = 'todo',
+        ready_at = now(),
         abort_requested = false,
         attempts = j.attempts + (j.id <> ALL (uncounted))::integer,
         rescues = j.rescues + rescued::integer,

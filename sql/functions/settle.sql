@@ -22,6 +22,7 @@ DECLARE
     released bigint[] := '{}';
     first_wave boolean := true;
     queues text[];
+    queues_scheduled text[];
 BEGIN
     LOOP
         IF cardinality(ended) > 0 THEN
@@ -82,12 +83,17 @@ BEGIN
         DELETE FROM procrastinate_deps.job_blocks WHERE job_id = ANY (released);
         WITH ready AS (
             UPDATE procrastinate_deps.jobs
-            SET status = 'todo', gate = procrastinate_deps.gate_for(scheduled_at)
+            SET status = 'todo', ready_at = now(), gate = procrastinate_deps.gate_for(scheduled_at)
             WHERE id = ANY (released)
-            RETURNING queue
+            RETURNING queue, gate
         )
-        SELECT array_agg(DISTINCT queue) INTO queues FROM ready;
+        SELECT
+            array_agg(DISTINCT queue) FILTER (WHERE gate IS NULL),
+            array_agg(DISTINCT queue) FILTER (WHERE gate = 'scheduled')
+        INTO queues, queues_scheduled
+        FROM ready;
         PERFORM procrastinate_deps.notify_queues(queues);
+        PERFORM procrastinate_deps.notify_queues(queues_scheduled, true);
     END IF;
 END
 $$;

@@ -1,7 +1,6 @@
 SELECT
     job.id,
     job.claim,
-    job.status::text,
     job.queue,
     job.task_name,
     job.args::text,
@@ -11,16 +10,12 @@ SELECT
     job.attempts,
     job.rescues,
     job.run_when::text,
-    job.gate::text,
-    job.worker_id,
     job.abort_requested,
     job.ignores_dependencies,
     job.created_at,
     job.scheduled_at,
+    job.ready_at,
     job.started_at,
-    job.finished_at,
-    job.result::text,
     job.error,
-    job.cancel_kind::text,
-    job.cancel_reason
+    NULL::text AS refused
 FROM procrastinate_deps.fetch_jobs($1::text[], $2::bigint, $3::integer) AS job

@@ -17,6 +17,7 @@ SELECT
     job.ignores_dependencies,
     job.created_at,
     job.scheduled_at,
+    job.ready_at,
     job.started_at,
     job.finished_at,
     job.result::text,

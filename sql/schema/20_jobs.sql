@@ -7,6 +7,8 @@ CREATE TABLE procrastinate_deps.jobs (
     worker_id bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
     scheduled_at timestamptz,
+    -- when its last parent ended, or it was put back; NULL: when it was created. Says how long it waited for its start
+    ready_at timestamptz,
     -- of the last claim; NULL until a job is claimed for the first time since it was deferred or revived by hand
     started_at timestamptz,
     finished_at timestamptz,
@@ -53,7 +55,9 @@ WITH (
 );
 
 -- fetch_jobs: only what can start now. Blocked, scheduled, lock-waiting, running and ended jobs are not in it.
-CREATE INDEX jobs_fetch ON procrastinate_deps.jobs (queue, priority DESC, id)
+-- ~priority (which is -priority - 1, and never overflows) ascends where priority descends: one comparison of
+-- (~priority, id) then says where in the order to begin.
+CREATE INDEX jobs_fetch ON procrastinate_deps.jobs (queue, (~priority), id)
     WHERE status = 'todo' AND gate IS NULL;
 
 -- promote_due, next_due: whose time comes next
@@ -72,6 +76,6 @@ CREATE UNIQUE INDEX jobs_queueing_lock ON procrastinate_deps.jobs (queueing_lock
 CREATE INDEX jobs_doing ON procrastinate_deps.jobs (worker_id)
     WHERE status = 'doing';
 
--- prune_jobs: ended jobs, oldest first
-CREATE INDEX jobs_ended ON procrastinate_deps.jobs (finished_at)
+-- prune_jobs: ended jobs, oldest first; by status, so that what is kept longer (the failed) is not read each time
+CREATE INDEX jobs_ended ON procrastinate_deps.jobs (status, finished_at)
     WHERE finished_at IS NOT NULL;

@@ -4,6 +4,8 @@ CREATE TABLE procrastinate_deps.workers (
     heartbeat_at timestamptz NOT NULL DEFAULT now(),
     -- declared lost: its jobs are rescued, and it can neither renew its heartbeat nor fetch
     lost_at timestamptz,
+    -- the number of the last batch of numbers that it added to job_stats
+    stats_batch bigint NOT NULL DEFAULT 0,
     pid integer NOT NULL,
     concurrency integer NOT NULL,
     name text NOT NULL,
