@@ -3,7 +3,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from procrastinate_deps.connectors.base import AsyncConnector, Connector, Listener, SyncConnector
+from procrastinate_deps.connectors.base import (
+    LISTEN_DSN_VARIABLE,
+    AsyncConnector,
+    Connector,
+    Listener,
+    SyncConnector,
+)
 
 if TYPE_CHECKING:
     from procrastinate_deps.connectors.asyncpg import AsyncpgConnector
@@ -12,6 +18,7 @@ if TYPE_CHECKING:
 _DRIVERS = {"AsyncpgConnector": "asyncpg", "PsycopgConnector": "psycopg", "SyncPsycopgConnector": "psycopg"}
 
 __all__ = [
+    "LISTEN_DSN_VARIABLE",
     "AsyncConnector",
     "AsyncpgConnector",
     "Connector",

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from procrastinate_deps import sql
+from procrastinate_deps.connectors import dsn
 from procrastinate_deps.jsontext import JsonDumps, JsonLoads, decode, dumps_text, encode
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from procrastinate_deps.statements import Statement
 
 T = TypeVar("T")
+
+LISTEN_DSN_VARIABLE = "PROCRASTINATE_DEPS_LISTEN_DSN"
+"""Where `App()` and the command line's worker listen for notifications."""
 
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
@@ -57,7 +61,8 @@ class Connector(ABC):
         """A new connection of psycopg's, not in autocommit: migrations run on it. Whoever asked for it closes it."""
         from procrastinate_deps.connectors import psycopg_driver
 
-        return psycopg_driver.connect(self.connection_parameters())
+        # A pooler may stand between: what one session has prepared, another one doesn't know.
+        return psycopg_driver.connect(self.connection_parameters(), prepare_threshold=None)
 
 
 class Listener(ABC):
@@ -75,6 +80,19 @@ class Listener(ABC):
 
 class AsyncConnector(Connector):
     """A connector that a worker can use, too."""
+
+    listen_dsn: str | None = None
+    """Where it listens for notifications, if not where its statements go."""
+
+    def set_listen_dsn(self, listen_dsn: str | None) -> None:
+        """Raises ValueError, which doesn't show the string, where it can't be understood."""
+        dsn.parse(listen_dsn or "")
+        self.listen_dsn = listen_dsn or None
+
+    @property
+    def shown_listen_dsn(self) -> str:
+        """As a part of the connector's repr."""
+        return "" if self.listen_dsn is None else f", listen_dsn={dsn.shown(dsn.parse(self.listen_dsn))!r}"
 
     @abstractmethod
     async def open_async(self, pool: Any = None) -> None:
@@ -97,8 +115,15 @@ class AsyncConnector(Connector):
         """Run several statements without values, as one transaction."""
 
     @abstractmethod
-    def listen(self, channel: str) -> AbstractAsyncContextManager[Listener]:
-        """Listen on a connection of its own; whoever is inside has missed no notification since."""
+    async def renew_async(self) -> None:
+        """Use none of the connections again that are open now: one of them gave no answer, so that none is trusted."""
+
+    @abstractmethod
+    def listen(self, channel: str, listen_dsn: str | None = None) -> AbstractAsyncContextManager[Listener]:
+        """Listen on a connection of its own, to `listen_dsn` or else to where the connector's own says.
+
+        Whoever is inside has missed no notification since, if that leads to a session that lasts.
+        """
 
     @abstractmethod
     def sync_twin(self) -> SyncConnector:

@@ -11,7 +11,13 @@ import anyio
 import anyio.to_thread
 
 from procrastinate_deps.connectors import dsn
-from procrastinate_deps.connectors.base import AsyncConnector, Connector, Listener, SyncConnector
+from procrastinate_deps.connectors.base import (
+    LISTEN_DSN_VARIABLE,
+    AsyncConnector,
+    Connector,
+    Listener,
+    SyncConnector,
+)
 from procrastinate_deps.connectors.psycopg import PsycopgConnector, SyncPsycopgConnector
 from procrastinate_deps.embedded import EmbeddedServer, is_installed
 from procrastinate_deps.exceptions import AppNotOpen, ConnectorException
@@ -130,8 +136,9 @@ class _DefaultConnector(Connector):
 class DefaultConnector(_DefaultConnector, AsyncConnector):
     __doc__ = _DefaultConnector.__doc__
 
-    def __init__(self, *, choice: DatabaseChoice | None = None, **options: Any) -> None:
+    def __init__(self, *, choice: DatabaseChoice | None = None, listen_dsn: str | None = None, **options: Any) -> None:
         super().__init__(choice=choice, **options)
+        self.set_listen_dsn(listen_dsn)
         # Not open: it serves those who pass a connection of their own, and tells the others to open it.
         self._connector = PsycopgConnector(**options)
 
@@ -150,7 +157,7 @@ class DefaultConnector(_DefaultConnector, AsyncConnector):
             conninfo = await anyio.to_thread.run_sync(self._choice.hold)
         self._holds = True
         try:
-            connector = PsycopgConnector(conninfo=conninfo, **self._options)
+            connector = PsycopgConnector(conninfo=conninfo, listen_dsn=self._find_listen_dsn(), **self._options)
             await connector.open_async()
             self._connector = connector
         except BaseException:
@@ -170,8 +177,23 @@ class DefaultConnector(_DefaultConnector, AsyncConnector):
     async def execute_script_async(self, script: str) -> None:
         await self._connector.execute_script_async(script)
 
-    def listen(self, channel: str) -> AbstractAsyncContextManager[Listener]:
-        return self._connector.listen(channel)
+    async def renew_async(self) -> None:
+        await self._connector.renew_async()
+
+    def listen(self, channel: str, listen_dsn: str | None = None) -> AbstractAsyncContextManager[Listener]:
+        return self._connector.listen(channel, listen_dsn or self.listen_dsn)
+
+    def _find_listen_dsn(self) -> str | None:
+        if self.listen_dsn is not None:
+            return self.listen_dsn
+        found = os.environ.get(LISTEN_DSN_VARIABLE) or None
+        if found is not None:
+            try:
+                shown = dsn.shown(dsn.parse(found))
+            except ValueError as error:
+                raise ConnectorException(f"{LISTEN_DSN_VARIABLE}: {error}") from error
+            logger.info("Listening as %s says: %s", LISTEN_DSN_VARIABLE, shown, extra={"action": "choose_listen_dsn"})
+        return found
 
     def sync_twin(self) -> SyncConnector:
         # A pool's database is the pool's business: the environment has no say in it.

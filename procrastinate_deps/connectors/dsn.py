@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -11,6 +12,28 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 APPLICATION_NAME = "procrastinate_deps"
+
+CONNECT_TIMEOUT_S = 10
+"""How long to wait for one host before the next one is tried, unless the connection string says it."""
+
+# A peer that has vanished without a word is noticed within 25 s: sooner than a worker that is silent is taken for lost.
+_NOTICE_DEATH = {
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+_TRANSPORT_DEFAULTS = _NOTICE_DEATH | {"connect_timeout": str(CONNECT_TIMEOUT_S)}
+
+_SOCKET_NAMES = {
+    "keepalives_idle": ("TCP_KEEPIDLE", "TCP_KEEPALIVE"),  # the latter is macOS'
+    "keepalives_interval": ("TCP_KEEPINTVL",),
+    "keepalives_count": ("TCP_KEEPCNT",),
+    "tcp_user_timeout": ("TCP_USER_TIMEOUT",),
+}
+
+# where a connection goes, as opposed to how: a second connection string says it all over again
+_WHERE = frozenset({"host", "hostaddr", "port", "dbname", "service"})
 
 SECRETS = frozenset({"password", "sslpassword", "passwd", "oauth_client_secret"})
 MASK = "***"
@@ -29,8 +52,12 @@ def parse(dsn: str) -> dict[str, str]:
 
 
 def shown(parameters: Mapping[str, Any]) -> str:
-    """The parameters as a person may see them: secrets masked."""
-    return " ".join(f"{name}={MASK if name in SECRETS else value}" for name, value in parameters.items())
+    """The parameters as a person may see them: secrets masked, and without our own defaults."""
+    return " ".join(
+        f"{name}={MASK if name in SECRETS else value}"
+        for name, value in parameters.items()
+        if _TRANSPORT_DEFAULTS.get(name) != value
+    )
 
 
 def conninfo(parameters: Mapping[str, Any]) -> str:
@@ -46,6 +73,41 @@ def hide_secrets(text: str, parameters: Mapping[str, Any]) -> str:
     return text
 
 
+def options_for(dsn: str, options: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Those of a connector's connection options that go along with a second connection string.
+
+    Parameters
+    ----------
+    names:
+        libpq's name of an option, where it is not the same.
+    """
+    said = parse(dsn).keys() | _WHERE
+    return {name: value for name, value in options.items() if names.get(name, name) not in said}
+
+
+def transport_defaults(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """libpq's parameters that say how long to wait for a silent peer, where neither these nor the environment do."""
+    if "service" in parameters or os.environ.get("PGSERVICE"):
+        return {}
+    defaults = _NOTICE_DEATH if os.environ.get("PGCONNECT_TIMEOUT") else _TRANSPORT_DEFAULTS
+    return {name: value for name, value in defaults.items() if name not in parameters}
+
+
+def socket_options(parameters: Mapping[str, Any]) -> list[tuple[int, int, int]]:
+    """What libpq's parameters of the transport are as options of a TCP socket: level, name and value."""
+    numbers = {name: int(parameters[name]) for name in ("keepalives", *_NOTICE_DEATH) if name in parameters}
+    options = []
+    if numbers.get("keepalives", 1):
+        options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
+    else:
+        numbers = {"tcp_user_timeout": numbers.get("tcp_user_timeout", 0)}
+    for name, value in numbers.items():
+        systems_name = next((each for each in _SOCKET_NAMES.get(name, ()) if hasattr(socket, each)), None)
+        if systems_name is not None and value > 0:  # 0 is the system's own value
+            options.append((socket.IPPROTO_TCP, getattr(socket, systems_name), value))
+    return options
+
+
 # libpq's parameters that asyncpg takes in a URL; others would be sent to the server as settings, which refuses them
 _ASYNCPG_URL = frozenset(
     {"host", "port", "dbname", "user", "password", "passfile", "service", "sslmode", "sslcert", "sslkey", "sslrootcert"}
@@ -53,7 +115,7 @@ _ASYNCPG_URL = frozenset(
     | {"target_session_attrs", "krbsrvname", "gsslib"}
 )
 _SERVER_SETTINGS = frozenset({"application_name", "options"})
-# they tune the transport or say what asyncpg does anyway
+# they tune the transport (see socket_options) or say what asyncpg does anyway
 _IGNORED = re.compile(
     r"keepalives.*|tcp_user_timeout|client_encoding|gssencmode|fallback_application_name|load_balance_hosts|sslcompression|sslsni"
 )
@@ -90,6 +152,32 @@ def asyncpg_arguments(dsn: str | None) -> dict[str, Any]:
             )
     arguments["dsn"] = "postgresql://?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in url.items())
     return arguments
+
+
+def asyncpg_hosts(dsn: str | None, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The hosts to try one after another, each as arguments of asyncpg's connect; none where there is just one."""
+    given = parse(dsn) if dsn else {}
+    hosts = options.get("host") or given.get("hostaddr") or given.get("host")
+    if hosts is None and "service" not in given and not os.environ.get("PGSERVICE"):
+        hosts = os.environ.get("PGHOSTADDR") or os.environ.get("PGHOST")
+    names = _listed(hosts)
+    if len(names) < 2:
+        return []
+    ports = _listed(options.get("port") or given.get("port") or os.environ.get("PGPORT")) or [""]
+    if len(ports) == 1:
+        ports *= len(names)
+    if len(ports) != len(names):
+        raise ValueError(f"{len(names)} hosts and {len(ports)} ports: give one port for all, or one for each")
+    found: list[dict[str, Any]] = []
+    for name, port in zip(names, ports, strict=True):
+        found.append({"host": name} | ({"port": int(port)} if port else {}))
+    return found
+
+
+def _listed(value: Any) -> list[str]:
+    if value is None:
+        return []
+    return [str(each) for each in value] if isinstance(value, (list, tuple)) else str(value).split(",")
 
 
 def _parse_url(url: str) -> dict[str, str]:

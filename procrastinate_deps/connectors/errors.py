@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import re
 from collections.abc import Callable, Mapping
@@ -10,6 +11,8 @@ from typing import Any
 
 from procrastinate_deps import exceptions
 from procrastinate_deps.exceptions import ConnectorException, ProcrastinateException
+
+logger = logging.getLogger(__name__)
 
 MAX_RETRIES = 5
 """How often one of our own statements is sent again after a deadlock or a serialisation failure."""
@@ -37,6 +40,19 @@ _OURS: dict[str, Callable[[str, _Details], ProcrastinateException]] = {
     "PD007": lambda text, detail: exceptions.JobNotFound(text, job_id=detail.get("job_id")),
     "PD008": lambda text, detail: exceptions.WorkerNotRegistered(text),
 }
+
+# What a server says of a prepared statement that another session has, or that this one has not; 08P01 is vaguer.
+_NOT_PREPARED = frozenset({"26000", "42P05"})
+_OTHERS_STATEMENT = re.compile(r"bind message supplies \d+ parameters")
+_NOT_PREPARED_HINT = (
+    "A pooler that gives each transaction another session (PgBouncer in transaction mode) mixes prepared statements "
+    "up: pass prepare_statements=False to the connector"
+)
+_STARTUP_PARAMETER = "unsupported startup parameter"
+_STARTUP_PARAMETER_HINT = (
+    "PgBouncer takes no settings from a client that connects: leave it out of the connection string, of PGOPTIONS and "
+    "of server_settings, or name it in PgBouncer's ignore_startup_parameters"
+)
 
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42704"})  # undefined schema, table, function, type
 _QUEUEING_LOCK = re.compile(r"\(queueing_lock\)=\((.*)\)", re.DOTALL)
@@ -66,6 +82,10 @@ def translate(
         )
     if sqlstate == "55P03":
         return exceptions.LockNotAvailable(text, sqlstate=sqlstate)
+    if sqlstate in _NOT_PREPARED or (sqlstate == "08P01" and _OTHERS_STATEMENT.match(message)):
+        return ConnectorException(f"{text}. {_NOT_PREPARED_HINT}", sqlstate=sqlstate)
+    if _STARTUP_PARAMETER in message:
+        return ConnectorException(f"{text}. {_STARTUP_PARAMETER_HINT}", sqlstate=sqlstate)
     return ConnectorException(text, sqlstate=sqlstate)
 
 
@@ -73,6 +93,14 @@ def check_server_version(major: int) -> None:
     """Refuse a server that this was never tested on, before it fails somewhere inside."""
     if major < OLDEST_SERVER:
         raise ConnectorException(f"the server is PostgreSQL {major}; this needs PostgreSQL {OLDEST_SERVER} or newer")
+
+
+def log_unprepared() -> None:
+    logger.info(
+        "There is a pooler between here and PostgreSQL: statements are not prepared. Pass prepare_statements=True if "
+        "it keeps sessions (PgBouncer in session mode) or prepared statements (1.21 and later)",
+        extra={"action": "statements_not_prepared"},
+    )
 
 
 def retry_wait_s(attempt: int) -> float:

@@ -22,12 +22,18 @@ from procrastinate_deps.connectors.base import (
     Listener,
     SyncConnector,
 )
-from procrastinate_deps.connectors.errors import MAX_RETRIES, RETRYABLE, check_server_version, retry_wait_s
+from procrastinate_deps.connectors.errors import (
+    MAX_RETRIES,
+    RETRYABLE,
+    check_server_version,
+    log_unprepared,
+    retry_wait_s,
+)
 from procrastinate_deps.exceptions import AppNotOpen
 from procrastinate_deps.sql import DEFAULT_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from procrastinate_deps.jsontext import JsonLoads
     from procrastinate_deps.statements import Row, Statement
@@ -38,6 +44,16 @@ T = TypeVar("T")
 _NOT_LIBPQ = frozenset(
     {"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory", "connection_class"}
 )
+
+
+_UNPREPARED = {"prepare_threshold": None}
+
+RECONNECT_TIMEOUT_S = 10.0
+"""After that long a pool begins anew with its attempts to connect: the waits between them double each time."""
+
+
+def _libpqs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name not in _NOT_LIBPQ}
 
 
 class _PsycopgConnector(Connector):
@@ -54,7 +70,8 @@ class _PsycopgConnector(Connector):
     pool_factory:
         What makes the pool. Default: psycopg's own.
     prepare_statements:
-        False for a pooler that hands a session on after each transaction (PgBouncer before 1.21).
+        False for a pooler that gives each transaction another session (PgBouncer in transaction mode). Default: True,
+        unless there is a pooler.
     pool_kwargs:
         The pool's own options: `min_size` (1), `max_size` (10), `timeout`, ...; `kwargs` are those of each connection.
     """
@@ -67,7 +84,7 @@ class _PsycopgConnector(Connector):
         json_dumps: Callable[[Any], str | bytes] | None = None,
         json_loads: JsonLoads | None = None,
         pool_factory: Callable[..., Any] | None = None,
-        prepare_statements: bool = True,
+        prepare_statements: bool | None = None,
         **pool_kwargs: Any,
     ) -> None:
         super().__init__(schema=schema, json_dumps=json_dumps, json_loads=json_loads)
@@ -79,27 +96,39 @@ class _PsycopgConnector(Connector):
         self._connect_kwargs: dict[str, Any] = {
             "fallback_application_name": dsn.APPLICATION_NAME,
             "context": driver.adapters(),
+            **dsn.transport_defaults(self._parameters),
             **pool_kwargs.pop("kwargs", {}),
             "autocommit": True,
         }
-        if not prepare_statements:
-            self._connect_kwargs["prepare_threshold"] = None
-        if pool_factory is None:  # another pool may allow no such sizes
+        if prepare_statements is False:
+            self._connect_kwargs |= _UNPREPARED
+        if pool_factory is None:  # another pool may have other options
             min_size = pool_kwargs.setdefault("min_size", POOL_MIN_SIZE)
             pool_kwargs.setdefault("max_size", max(POOL_MAX_SIZE, min_size))
+            pool_kwargs.setdefault("reconnect_timeout", RECONNECT_TIMEOUT_S)
         self._pool_kwargs = pool_kwargs
 
     def connection_parameters(self) -> dict[str, Any]:
-        return self._parameters | {
-            name: value for name, value in self._connect_kwargs.items() if name not in _NOT_LIBPQ
-        }
+        return self._parameters | _libpqs(self._connect_kwargs)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({dsn.shown(self.connection_parameters())}, schema={self.schema!r})"
+        return self._described()
 
-    def _new_pool(self, factory: Callable[..., Any], check: Callable[..., Any]) -> Any:
-        kwargs = {"check": check, **self._pool_kwargs}
-        return (self._pool_factory or factory)(self._conninfo, kwargs=self._connect_kwargs, open=False, **kwargs)
+    def _described(self, more: str = "") -> str:
+        return f"{type(self).__name__}({dsn.shown(self.connection_parameters())}, schema={self.schema!r}{more})"
+
+    def _new_pool(self, factory: Callable[..., Any], *, prepare: bool, **callbacks: Callable[..., Any]) -> Any:
+        kwargs = self._connect_kwargs if prepare else self._connect_kwargs | _UNPREPARED
+        options = {**callbacks, **self._pool_kwargs}
+        return (self._pool_factory or factory)(self._conninfo, kwargs=kwargs, open=False, **options)
+
+    def _may_prepare(self, connection: driver.SyncConnection | driver.AsyncConnection, pid: int) -> bool:
+        """Whether to leave it to psycopg: the backend that answers is the one that this connection was made to."""
+        asked = self._prepare_statements is None and "prepare_threshold" not in self._connect_kwargs
+        if asked and pid != connection.info.backend_pid:
+            log_unprepared()
+            return False
+        return True
 
     def _use(self, pool: Any) -> None:
         """Take an external pool's settings as ours, for migrations and a sync twin."""
@@ -110,10 +139,46 @@ class _PsycopgConnector(Connector):
 
 
 class PsycopgConnector(_PsycopgConnector, AsyncConnector):
-    """psycopg, async: for workers, and for async code. Its parameters are those of both of psycopg's connectors."""
+    """psycopg, async: for workers, and for async code.
+
+    Parameters
+    ----------
+    listen_dsn:
+        Where to listen for notifications, in full: for where `conninfo` leads to a pooler that gives each transaction
+        another session. The options in `kwargs` go along, except for those that say where to connect. Default: as
+        `conninfo` and `kwargs` say.
+    conninfo, schema, json_dumps, json_loads, pool_factory, prepare_statements, pool_kwargs:
+        As of both of psycopg's connectors.
+    """
 
     _pool: AsyncConnectionPool[Any] | None = None
     _owns_pool = False
+
+    def __init__(
+        self,
+        *,
+        conninfo: str = "",
+        schema: str = DEFAULT_SCHEMA,
+        json_dumps: Callable[[Any], str | bytes] | None = None,
+        json_loads: JsonLoads | None = None,
+        pool_factory: Callable[..., Any] | None = None,
+        prepare_statements: bool | None = None,
+        listen_dsn: str | None = None,
+        **pool_kwargs: Any,
+    ) -> None:
+        super().__init__(
+            conninfo=conninfo,
+            schema=schema,
+            json_dumps=json_dumps,
+            json_loads=json_loads,
+            pool_factory=pool_factory,
+            prepare_statements=prepare_statements,
+            **pool_kwargs,
+        )
+        self.set_listen_dsn(listen_dsn)
+
+    def __repr__(self) -> str:
+        return self._described(self.shown_listen_dsn)
 
     async def open_async(self, pool: AsyncConnectionPool[Any] | None = None) -> None:
         if self._pool is not None:
@@ -126,7 +191,11 @@ class PsycopgConnector(_PsycopgConnector, AsyncConnector):
             # A pool would go on trying for its whole timeout; the first connection says at once what is wrong.
             async with await self._connect() as first:
                 check_server_version(first.info.server_version // 10000)
-            new_pool = self._new_pool(AsyncConnectionPool, driver.check_idle_async)
+                [[pid]] = await driver.run_async(first, self._queries["backend_pid"], ())
+                prepare = self._may_prepare(first, pid)
+            new_pool = self._new_pool(
+                AsyncConnectionPool, prepare=prepare, check=self._check, reconnect_failed=_go_on_async
+            )
             try:
                 await new_pool.open(wait=True)
             except BaseException:
@@ -154,12 +223,21 @@ class PsycopgConnector(_PsycopgConnector, AsyncConnector):
         except psycopg.Error as error:
             raise driver.translated(error) from error
 
+    async def renew_async(self) -> None:
+        if self._pool is not None:
+            await self._pool.drain()
+
     @asynccontextmanager
-    async def listen(self, channel: str) -> AsyncIterator[Listener]:
+    async def listen(self, channel: str, listen_dsn: str | None = None) -> AsyncIterator[Listener]:
+        where, kwargs = listen_dsn or self.listen_dsn, self._connect_kwargs
+        if where is None:
+            where = self._conninfo
+        else:
+            kwargs = dsn.options_for(where, kwargs, {})
         try:
-            connection = await self._connect()
+            connection = await psycopg.AsyncConnection.connect(where, **kwargs)
         except psycopg.Error as error:
-            raise driver.unreachable(error, self.connection_parameters()) from error
+            raise driver.unreachable(error, dsn.parse(where) | _libpqs(kwargs)) from error
         listener = _PsycopgListener(connection)
         try:
             await listener.start(channel)
@@ -181,6 +259,15 @@ class PsycopgConnector(_PsycopgConnector, AsyncConnector):
         if self._pool is None:
             raise AppNotOpen
         return self._pool
+
+    async def _check(self, connection: driver.AsyncConnection) -> None:
+        try:
+            await driver.check_idle_async(connection)
+        except psycopg.Error:
+            # The others have most likely died with it. The pool would find that out one by one, and wait between them
+            # twice as long each time.
+            await self.renew_async()
+            raise
 
     async def _connect(self) -> driver.AsyncConnection:
         return await psycopg.AsyncConnection.connect(self._conninfo, **self._connect_kwargs)
@@ -216,7 +303,9 @@ class SyncPsycopgConnector(_PsycopgConnector, SyncConnector):
             # A pool would go on trying for its whole timeout; the first connection says at once what is wrong.
             with psycopg.connect(self._conninfo, **self._connect_kwargs) as first:
                 check_server_version(first.info.server_version // 10000)
-            new_pool = self._new_pool(ConnectionPool, driver.check_idle)
+                [[pid]] = driver.run(first, self._queries["backend_pid"], ())
+                prepare = self._may_prepare(first, pid)
+            new_pool = self._new_pool(ConnectionPool, prepare=prepare, check=self._check, reconnect_failed=_go_on)
             try:
                 new_pool.open(wait=True)
             except BaseException:
@@ -244,6 +333,15 @@ class SyncPsycopgConnector(_PsycopgConnector, SyncConnector):
         except psycopg.Error as error:
             raise driver.translated(error) from error
 
+    def _check(self, connection: driver.SyncConnection) -> None:
+        try:
+            driver.check_idle(connection)
+        except psycopg.Error:
+            # As in the async one.
+            if self._pool is not None:
+                self._pool.drain()
+            raise
+
     def _opened(self) -> ConnectionPool[Any]:
         if self._pool is None:
             raise AppNotOpen
@@ -261,6 +359,19 @@ class SyncPsycopgConnector(_PsycopgConnector, SyncConnector):
                     raise driver.translated(error) from error
             sleep(retry_wait_s(attempt))
             attempt += 1
+
+
+def _go_on(pool: ConnectionPool[Any]) -> None:
+    """Begin anew where the pool gave up: who waits for a connection gets one as soon as there is a server."""
+    pool.drain()
+    pool.check()
+
+
+async def _go_on_async(pool: AsyncConnectionPool[Any]) -> None:
+    """Begin anew where the pool gave up: who waits for a connection gets one as soon as there is a server."""
+    await pool.drain()
+    # Of connections that are open there are none any more; this makes the pool grow.
+    await pool.check()
 
 
 # options of a pool that are coroutine functions of an async one

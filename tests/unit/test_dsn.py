@@ -72,6 +72,52 @@ def test_asyncpgs_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "host=h&" in dsn.asyncpg_arguments("host=h dbname=d")["dsn"]
 
 
+def test_the_hosts_that_asyncpg_is_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("PGHOST", "PGHOSTADDR", "PGPORT", "PGSERVICE"):
+        monkeypatch.delenv(variable, raising=False)
+    both = [{"host": "a", "port": 1}, {"host": "b", "port": 2}]
+    assert dsn.asyncpg_hosts("postgresql://u@a:1,b:2/d", {}) == both
+    assert dsn.asyncpg_hosts("host=a,b port=1,2", {}) == both
+    assert dsn.asyncpg_hosts("host=elsewhere", {"host": ["a", "b"], "port": [1, 2]}) == both
+    assert dsn.asyncpg_hosts("host=a,b port=7", {}) == [{"host": "a", "port": 7}, {"host": "b", "port": 7}]
+    assert dsn.asyncpg_hosts("host=name,name hostaddr=::1,10.0.0.1", {}) == [{"host": "::1"}, {"host": "10.0.0.1"}]
+    assert dsn.asyncpg_hosts("postgresql://[::1]:1,b/d", {}) == [{"host": "::1", "port": 1}, {"host": "b"}]
+    for one in ("", "host=a", "dbname=d", "service=s"):
+        assert dsn.asyncpg_hosts(one, {}) == []
+    monkeypatch.setenv("PGHOST", "a,b")
+    monkeypatch.setenv("PGPORT", "1,2")
+    assert dsn.asyncpg_hosts("dbname=d", {}) == both
+    assert dsn.asyncpg_hosts("service=s", {}) == []
+    with pytest.raises(ValueError, match="2 hosts and 3 ports"):
+        dsn.asyncpg_hosts("host=a,b port=1,2,3", {})
+
+
+def test_what_goes_along_with_a_second_connection_string() -> None:
+    options = {"host": "pooler", "port": 6432, "database": "d", "password": "s", "ssl": "require", "user": "u"}
+    names = {"database": "dbname", "ssl": "sslmode"}
+    assert dsn.options_for("host=db dbname=d", options, names) == {"password": "s", "ssl": "require", "user": "u"}
+    assert dsn.options_for("postgresql://other:p@db/d?sslmode=disable", options, names) == {}
+
+
+def test_silent_peers_are_noticed_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("PGSERVICE", "PGCONNECT_TIMEOUT"):
+        monkeypatch.delenv(variable, raising=False)
+    ours = dsn.transport_defaults({})
+    assert set(ours) == {
+        "connect_timeout",
+        "keepalives_idle",
+        "keepalives_interval",
+        "keepalives_count",
+        "tcp_user_timeout",
+    }
+    assert "tcp_user_timeout" not in dsn.transport_defaults({"tcp_user_timeout": "0"})
+    assert dsn.transport_defaults({"service": "s"}) == {}
+    assert dsn.shown({"host": "h"} | ours) == "host=h"
+    assert dsn.shown({"connect_timeout": "3"}) == "connect_timeout=3"
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "3")
+    assert "connect_timeout" not in dsn.transport_defaults({})
+
+
 @pytest.mark.parametrize("parameter", ["channel_binding=require", "require_auth=scram-sha-256", "nonsense=1"])
 def test_asyncpg_is_not_asked_for_what_it_can_not_do(parameter: str) -> None:
     with pytest.raises(ValueError, match=parameter.partition("=")[0]):
