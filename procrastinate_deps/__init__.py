@@ -8,6 +8,7 @@ from procrastinate_deps.app import App
 from procrastinate_deps.blueprints import Blueprint
 from procrastinate_deps.context import AbortReason, JobContext
 from procrastinate_deps.dependencies import RunWhen
+from procrastinate_deps.durations import JobStats
 from procrastinate_deps.exceptions import (
     AlreadyEnqueued,
     AppNotOpen,
@@ -52,6 +53,7 @@ __all__ = [
     "JobDeferrer",
     "JobManager",
     "JobNotFound",
+    "JobStats",
     "ProcrastinateException",
     "PsycopgConnector",
     "RetryDecision",

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 import anyio
 
+from procrastinate_deps import builtin_tasks
 from procrastinate_deps.blueprints import Blueprint
 from procrastinate_deps.connectors.pair import ConnectorPair
+from procrastinate_deps.eventloop import backend_options
 from procrastinate_deps.exceptions import TaskNotFound
 from procrastinate_deps.jobs import JobSpec
 from procrastinate_deps.loading import import_all, load_from_path
 from procrastinate_deps.manager import JobManager
+from procrastinate_deps.periodic import PeriodicDefaults
 from procrastinate_deps.tasks import JobDeferrer, JobOptions, configure_job
 
 if TYPE_CHECKING:
@@ -47,7 +50,8 @@ class App(Blueprint):
     worker_defaults:
         Options of `run_worker` that hold where the call doesn't give them.
     periodic_defaults:
-        Options of periodic tasks.
+        Options of periodic tasks: `{"max_delay": 600}`, in seconds; a period that no worker could defer for longer is
+        left out.
     """
 
     def __init__(
@@ -62,9 +66,10 @@ class App(Blueprint):
         self._connectors = ConnectorPair(_default_connector() if connector is None else connector)
         self.import_paths = list(import_paths or ())
         self.worker_defaults = dict(worker_defaults or {})
-        self.periodic_defaults = dict(periodic_defaults or {})
+        self.periodic_defaults = PeriodicDefaults(**(periodic_defaults or {}))
         self.job_manager = JobManager(self)
         self._imported = False
+        builtin_tasks.register(self)
 
     @classmethod
     def from_path(cls, path: str) -> Self:
@@ -209,14 +214,20 @@ class App(Blueprint):
         self.perform_import_paths()
         await Worker(self, **{**self.worker_defaults, **options}).run()
 
-    def run_worker(self, **options: Any) -> None:
-        """Open the app, run a worker until it is stopped, close the app; see `run_worker_async`."""
+    def run_worker(self, *, uvloop: bool | None = None, **options: Any) -> None:
+        """Open the app, run a worker until it is stopped, close the app; see `run_worker_async`.
+
+        Parameters
+        ----------
+        uvloop:
+            Whether the event loop is uvloop. Default: where it is installed, which the extra `[uvloop]` does.
+        """
 
         async def opened() -> None:
             async with self.open_async():
                 await self.run_worker_async(**options)
 
-        anyio.run(opened)
+        anyio.run(opened, backend_options=backend_options(uvloop))
 
 
 def _default_connector() -> AsyncConnector:

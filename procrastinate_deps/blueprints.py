@@ -7,11 +7,14 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, Unpack, overload
 
+from procrastinate_deps.cron import Schedule
 from procrastinate_deps.exceptions import TaskAlreadyRegistered
-from procrastinate_deps.tasks import Task, TaskOptions, add_namespace
+from procrastinate_deps.periodic import PeriodicRegistry
+from procrastinate_deps.tasks import JobOptions, Task, TaskOptions, add_namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from zoneinfo import ZoneInfo
 
     from procrastinate_deps.app import App
     from procrastinate_deps.context import JobContext
@@ -20,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+AnyTask = TypeVar("AnyTask", bound=Task[..., Any, ...])
 
 # The modules whose frames stand between a user's module and Blueprint.__init__.
 _OWN_MODULES = frozenset({"procrastinate_deps.app", __name__})
@@ -40,6 +44,7 @@ class Blueprint:
 
     def __init__(self) -> None:
         self.tasks: dict[str, Task[..., Any, ...]] = {}
+        self.periodic_registry = PeriodicRegistry()
         self._taken = False
         self._warn_in_main()
 
@@ -72,6 +77,7 @@ class Blueprint:
         blueprint.tasks = added
         blueprint._taken = True
         self.tasks.update(added)
+        self.periodic_registry.take_over(blueprint.periodic_registry)
 
     def add_task_alias(self, task: Task[..., Any, ...], alias: str) -> None:
         """Let jobs that ask for `alias` (with its namespace) run `task` too: after it was renamed or moved."""
@@ -122,6 +128,51 @@ class Blueprint:
             return task
 
         return register if func is None else register(func)
+
+    def periodic(
+        self,
+        *,
+        cron: str,
+        periodic_id: str = "",
+        timezone: str | ZoneInfo = "UTC",
+        task_kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Callable[[AnyTask], AnyTask]:
+        """Let workers defer a task by the clock, each period once however many they are::
+
+            @app.periodic(cron="0 3 * * *", timezone="Europe/Paris")
+            @app.task
+            def clean_up(timestamp: int) -> None: ...
+
+        The task is called with `timestamp`, the period's time in seconds since the epoch.
+
+        Parameters
+        ----------
+        cron:
+            Minute, hour, day of the month, month, day of the week, and as wanted a sixth field, the second.
+        periodic_id:
+            Tells several schedules of one task apart. Default: "".
+        timezone:
+            Name of the time zone whose clock the schedule goes by. Default: "UTC".
+        task_kwargs, options:
+            As for `Task.configure`.
+
+        Raises
+        ------
+        ValueError:
+            The cron expression or the time zone can't be used; an option has a value that it can't have.
+        TypeError:
+            It doesn't stand above `@app.task`; the task takes no `timestamp`; an unknown option.
+        TaskAlreadyRegistered:
+            The task has a schedule with this periodic_id.
+        """
+        schedule = Schedule(cron, timezone)
+
+        def register(task: AnyTask) -> AnyTask:
+            self.periodic_registry.register_task(task, schedule, periodic_id, {"task_kwargs": task_kwargs, **options})
+            return task
+
+        return register
 
     def _register(self, task: Task[..., Any, ...]) -> None:
         names = [task.name, *task.aliases]

@@ -70,6 +70,8 @@ class Job:
         As it was deferred (a retry may have changed priority, queue and lock); `task_kwargs` are the arguments.
     scheduled_at:
         When it may start at the earliest; None: at once.
+    ready_at:
+        When its last parent ended, or it was put back for another run; None: when it was created.
     attempts:
         How many runs ended before this one: 0 in the first.
     abort_requested:
@@ -103,6 +105,7 @@ class Job:
     task_name: str
     task_kwargs: dict[str, Any]
     scheduled_at: datetime | None
+    ready_at: datetime | None
     attempts: int
     abort_requested: bool
     worker_id: int | None
@@ -139,6 +142,13 @@ class Job:
     def evolve(self, **changes: Any) -> Job:
         """A copy with `changes`."""
         return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableJob(Job):
+    """A job that was claimed and whose arguments `json_loads` has refused: it can only fail, by its `problem`."""
+
+    problem: Exception
 
 
 _JOB_FIELDS = tuple(f.name for f in dataclasses.fields(Job))
@@ -212,11 +222,21 @@ class Rescue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """How many ended jobs a batch deleted (None: another session was at it), and where the next one goes on (None:
+    there is nothing left to delete)."""
+
+    deleted: int | None
+    reached: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInfo:
     """A worker as the database knows it.
 
-    `queues` is None for a worker of all queues. `running` counts the jobs it is doing. `lost_at` is when it was
-    declared lost: its heartbeat had stopped for too long.
+    `queues` is None for a worker of all queues. `heartbeat_age_s` is how many seconds ago its last heartbeat was, by
+    the database's clock. `lost_at` is when it was declared lost: its heartbeat had stopped for too long. `running`
+    counts the jobs it is doing; `jobs` gives the tasks of the first 20 of them by their ids.
     """
 
     id: int
@@ -228,8 +248,68 @@ class WorkerInfo:
     version: str
     started_at: datetime
     heartbeat_at: datetime
+    heartbeat_age_s: float
     lost_at: datetime | None
     running: int
+    jobs: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodicSpec:
+    """A periodic task as the database is told of it; `job` is what is deferred, but for its timestamp."""
+
+    periodic_id: str
+    cron: str
+    timezone: str
+    job: JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodicState:
+    """The last period that was deferred of each periodic task, by name and periodic_id, and the database's time."""
+
+    last: dict[tuple[str, str], int | None]
+    clock: float
+
+
+class PeriodicOutcome(StrEnum):
+    """What became of a period that was to be deferred."""
+
+    DEFERRED = "deferred"
+    SKIPPED = "skipped"  # a job with the same queueing_lock was waiting
+    TAKEN = "taken"  # it was deferred or skipped before, or a later one was
+    EARLY = "early"  # its time has not come, by the database's clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodicDeferral:
+    """The answer to the deferral of a period, with the database's time."""
+
+    outcome: PeriodicOutcome
+    job_id: int | None
+    clock: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodicTaskInfo:
+    """A periodic task as the database knows it.
+
+    `last_at` is the last period that was deferred or skipped, `last_deferred_at` when that was done, `last_job_id` its
+    job; None: it was skipped, since a job with its queueing_lock was waiting. `last_job_status` is None when the job
+    was deleted. `next_at` is the next period. `registered_at` is when a worker that knows the task was started last.
+    """
+
+    task_name: str
+    periodic_id: str
+    cron: str
+    timezone: str
+    queue: str
+    registered_at: datetime
+    last_at: datetime | None
+    last_deferred_at: datetime | None
+    last_job_id: int | None
+    last_job_status: Status | None
+    next_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,26 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, 
 from procrastinate_deps import statements
 from procrastinate_deps.dependencies import DependsOn, normalise_depends_on
 from procrastinate_deps.exceptions import LockNotAvailable, SyncConnectorConfigurationError, TransitionRefused
-from procrastinate_deps.jobs import DeleteJobCondition, Event, Job, JobSpec, Outcome, Status, WorkerInfo
-from procrastinate_deps.statements import PAGE_SIZE, STALLED_AFTER_S, Statement
+from procrastinate_deps.jobs import (
+    TERMINAL,
+    DeleteJobCondition,
+    Event,
+    Job,
+    JobSpec,
+    Outcome,
+    PeriodicTaskInfo,
+    Pruned,
+    Status,
+    WorkerInfo,
+)
+from procrastinate_deps.statements import PAGE_SIZE, STALLED_AFTER_S, STATS_DIMENSIONS, STATS_STEP_S, Statement
 from procrastinate_deps.times import check_aware
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Collection
+    from datetime import datetime, timedelta
 
+    from procrastinate_deps.durations import JobStats
     from procrastinate_deps.jsontext import JsonDumps
 
 P = ParamSpec("P")
@@ -93,6 +106,9 @@ class AsyncVerb(Generic[P, T]):
         self._verb = verb
         self.__doc__ = verb.__doc__
 
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
     @overload
     def __get__(self, manager: None, owner: type) -> AsyncVerb[P, T]: ...
     @overload
@@ -104,7 +120,10 @@ class AsyncVerb(Generic[P, T]):
         async def method(*args: P.args, **kwargs: P.kwargs) -> T:
             return await manager.run_async(self._verb(*args, **kwargs))
 
-        return update_wrapper(method, self._verb)
+        # Like a bound method, but made once: this is in the path of every deferral.
+        method = update_wrapper(method, self._verb)
+        vars(manager)[self._name] = method
+        return method
 
 
 def _defer_jobs(jobs: Sequence[JobSpec], connection: Any = None) -> Call[list[int]]:
@@ -200,8 +219,41 @@ def _list_paused_queues() -> Call[list[str]]:
 
 
 def _list_workers() -> Call[list[WorkerInfo]]:
-    """The workers that the database knows, by id, each with the number of jobs it is doing."""
+    """The workers that the database knows, by id, each with the number of jobs it is doing and the first 20 of them."""
     return one(statements.list_workers())
+
+
+def _get_stats(
+    since: datetime,
+    until: datetime | None = None,
+    queue: str | None = None,
+    task: str | None = None,
+    step: timedelta | float = STATS_STEP_S,
+    by: Collection[str] = STATS_DIMENSIONS,
+    histograms: bool = True,
+) -> Call[list[JobStats]]:
+    """What runs came to, for charts: how many ended, how long they took and how long their jobs had waited.
+
+    Workers add their numbers every 10 seconds and when they stop; they are kept for 7 days.
+
+    Parameters
+    ----------
+    since, until:
+        Aware datetimes; the step that `since` is in is counted whole. Default of `until`: now.
+    queue, task:
+        Only these. Default: all.
+    step:
+        The step of time, a whole number of minutes as a timedelta or in seconds. Default: one minute.
+    by:
+        What is counted apart: some of "queue", "task" and "status". Default: each of them.
+    histograms:
+        Whether percentiles are wanted; without them a week is read several times faster. Default: yes.
+
+    Returns
+    -------
+    One `JobStats` for each step and what is counted apart, where runs ended, by time.
+    """
+    return one(statements.get_stats(since, until, queue, task, step, by, histograms))
 
 
 def _list_events(job_id: int) -> Call[list[Event]]:
@@ -356,19 +408,52 @@ def _delete_old_jobs(
     -------
     How many were deleted.
     """
-    wanted = [Status.SUCCEEDED]
-    wanted += [Status.FAILED] * include_failed + [Status.CANCELLED] * include_cancelled
-    wanted += [Status.ABORTED] * include_aborted
+    included = {
+        Status.SUCCEEDED: True,
+        Status.FAILED: include_failed,
+        Status.CANCELLED: include_cancelled,
+        Status.ABORTED: include_aborted,
+    }
+    return _prune_jobs(nb_hours * 3600, [status for status, wanted in included.items() if wanted], queue)
+
+
+def _prune_jobs(
+    older_than: timedelta | float, statuses: Collection[Status | str] = TERMINAL, queue: str | None = None
+) -> Call[int]:
+    """Delete jobs that ended longer ago, in small batches; one that an unfinished child still has is left.
+
+    Parameters
+    ----------
+    older_than:
+        A timedelta, or seconds.
+    statuses:
+        How they ended. Default: however.
+    queue:
+        Only this queue's. Default: all.
+
+    Returns
+    -------
+    How many were deleted.
+    """
 
     def steps(json_dumps: JsonDumps) -> Steps[int]:
         total = 0
+        reached: datetime | None = None
         while True:
-            deleted: int = yield statements.prune_jobs(nb_hours * 3600, wanted, queue, PRUNE_BATCH)
-            total += deleted
-            if deleted < PRUNE_BATCH:
+            batch: Pruned = yield statements.prune_jobs(older_than, statuses, queue, PRUNE_BATCH, reached)
+            total += batch.deleted or 0
+            reached = batch.reached
+            if reached is None:
                 return total
 
     return Call(steps, None)
+
+
+def _count_prunable_jobs(
+    older_than: timedelta | float, statuses: Collection[Status | str] = TERMINAL, queue: str | None = None
+) -> Call[int]:
+    """How many jobs `prune_jobs` would delete now."""
+    return one(statements.count_prunable(older_than, statuses, queue))
 
 
 def _pause_queue(queue: str) -> Call[bool]:
@@ -384,6 +469,31 @@ def _resume_queue(queue: str) -> Call[bool]:
 def _prune_stalled_workers(seconds_since_lost: float = STALLED_AFTER_S) -> Call[list[str]]:
     """Forget workers that were declared lost so many seconds ago and hold no jobs any more; their names."""
     return one(statements.prune_workers(seconds_since_lost))
+
+
+def _list_periodic_tasks() -> Call[list[PeriodicTaskInfo]]:
+    """The periodic tasks that workers have made known, each with the last period that was deferred and the next one."""
+    return one(statements.list_periodic_tasks())
+
+
+def _run_periodic_task(task_name: str, periodic_id: str = "") -> Call[int]:
+    """Defer a job of a periodic task now, besides its schedule; the job's id. Its timestamp is the present time.
+
+    Raises
+    ------
+    TaskNotFound when no worker has made such a task known; AlreadyEnqueued
+    """
+    return one(statements.run_periodic_task(task_name, periodic_id))
+
+
+def _forget_periodic_task(task_name: str, periodic_id: str = "") -> Call[bool]:
+    """List a periodic task no more that no worker has any longer; one that has it makes it known when it starts.
+
+    Returns
+    -------
+    False when nothing is known of it.
+    """
+    return one(statements.forget_periodic_task(task_name, periodic_id))
 
 
 def _check_connection() -> Call[bool]:
@@ -462,6 +572,8 @@ class JobManager:
     list_paused_queues_async = AsyncVerb(_list_paused_queues)
     list_workers = SyncVerb(_list_workers)
     list_workers_async = AsyncVerb(_list_workers)
+    get_stats = SyncVerb(_get_stats)
+    get_stats_async = AsyncVerb(_get_stats)
     list_events = SyncVerb(_list_events)
     list_events_async = AsyncVerb(_list_events)
 
@@ -488,6 +600,10 @@ class JobManager:
     get_stalled_jobs_sync = SyncVerb(_get_stalled_jobs)
     delete_old_jobs = AsyncVerb(_delete_old_jobs)
     delete_old_jobs_sync = SyncVerb(_delete_old_jobs)
+    prune_jobs = SyncVerb(_prune_jobs)
+    prune_jobs_async = AsyncVerb(_prune_jobs)
+    count_prunable_jobs = SyncVerb(_count_prunable_jobs)
+    count_prunable_jobs_async = AsyncVerb(_count_prunable_jobs)
 
     pause_queue = SyncVerb(_pause_queue)
     pause_queue_async = AsyncVerb(_pause_queue)
@@ -495,5 +611,12 @@ class JobManager:
     resume_queue_async = AsyncVerb(_resume_queue)
     prune_stalled_workers = AsyncVerb(_prune_stalled_workers)
     prune_stalled_workers_sync = SyncVerb(_prune_stalled_workers)
+    list_periodic_tasks = SyncVerb(_list_periodic_tasks)
+    list_periodic_tasks_async = AsyncVerb(_list_periodic_tasks)
+    run_periodic_task = SyncVerb(_run_periodic_task)
+    run_periodic_task_async = AsyncVerb(_run_periodic_task)
+    forget_periodic_task = SyncVerb(_forget_periodic_task)
+    forget_periodic_task_async = AsyncVerb(_forget_periodic_task)
+
     check_connection = SyncVerb(_check_connection)
     check_connection_async = AsyncVerb(_check_connection)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, U
 from procrastinate_deps.dependencies import DependsOn, RunWhen, normalise_depends_on, run_when_value
 from procrastinate_deps.exceptions import FunctionPathError, UnboundTaskError
 from procrastinate_deps.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, JobSpec
+from procrastinate_deps.middleware import check_task_middleware, is_async
 from procrastinate_deps.retry import RetryValue, get_retry_strategy
 from procrastinate_deps.times import as_timedelta, check_aware, utc_now
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from procrastinate_deps.app import App
     from procrastinate_deps.blueprints import Blueprint
+    from procrastinate_deps.middleware import TaskMiddleware
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,9 @@ class TaskOptions(TypedDict, total=False):
         `context.should_abort()`. The run counts as failed with a TimeoutError. Default: no limit.
     store_result:
         Whether what the function returns is kept, as JSON, with the job. Default: True.
+    task_middleware:
+        Functions around the task, the first one outermost: sync ones for a function, async ones for a coroutine
+        function; see `procrastinate_deps.middleware`. Default: none.
     """
 
     name: str | None
@@ -58,6 +63,7 @@ class TaskOptions(TypedDict, total=False):
     run_when: RunWhen | str
     timeout: float | None
     store_result: bool
+    task_middleware: Sequence[TaskMiddleware] | None
 
 
 class JobOptions(TypedDict, total=False):
@@ -254,6 +260,7 @@ class Task(Generic[P, R, D]):
         run_when: RunWhen | str = DEFAULT_RUN_WHEN,
         timeout: float | None = None,
         store_result: bool = True,
+        task_middleware: Sequence[TaskMiddleware] | None = None,
     ) -> None:
         if timeout is not None and timeout <= 0:
             raise ValueError(f"timeout={timeout!r}: pass a number of seconds above 0, or None for no limit")
@@ -270,6 +277,7 @@ class Task(Generic[P, R, D]):
         self.run_when = RunWhen(run_when_value(run_when))
         self.timeout = timeout
         self.store_result = store_result
+        self.task_middleware = check_task_middleware(task_middleware, self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.func(*args, **kwargs)
@@ -295,8 +303,7 @@ class Task(Generic[P, R, D]):
     @cached_property
     def is_async(self) -> bool:
         """Whether the function is a coroutine function; others run in a thread."""
-        # an object with `async def __call__` is one too
-        return any(inspect.iscoroutinefunction(each) for each in (self.func, type(self.func).__call__))
+        return is_async(self.func)
 
     def add_namespace(self, namespace: str) -> None:
         self.name = add_namespace(self.name, namespace)
@@ -347,7 +354,7 @@ class Task(Generic[P, R, D]):
         TypeError:
             Something in depends_on that is no job.
         """
-        return configure_job(self.app, self, self._default_spec(), task_kwargs=task_kwargs, **options)
+        return configure_job(self.app, self, self.default_spec(), task_kwargs=task_kwargs, **options)
 
     def arguments_by_name(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, object]:
         """`args` and `kwargs` all by keyword, as the function names them."""
@@ -366,9 +373,9 @@ class Task(Generic[P, R, D]):
         return {**by_name, **kwargs}
 
     def _deferrer(self) -> JobDeferrer[D]:
-        return JobDeferrer(app=self.app, task=self, spec=self._default_spec())
+        return JobDeferrer(app=self.app, task=self, spec=self.default_spec())
 
-    def _default_spec(self) -> JobSpec:
+    def default_spec(self) -> JobSpec:
         return JobSpec(
             task_name=self.name,
             queue=self.queue,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from procrastinate_deps.cli import db, defer, jobs, listing, schema, worker
+from procrastinate_deps.cli import db, defer, jobs, listing, prune, schema, worker
 from procrastinate_deps.cli.output import tolerate_any_text
 from procrastinate_deps.cli.program import ENVIRONMENT_PREFIX, program
 
@@ -15,10 +15,12 @@ for _command in (
     jobs.job_status,
     jobs.cancel,
     jobs.retry,
+    prune.prune,
     listing.list_queues,
     listing.list_workers,
     listing.list_tasks,
     listing.list_locks,
+    listing.list_periodic,
     schema.migrate,
     schema.schema,
     schema.healthchecks,

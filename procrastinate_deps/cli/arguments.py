@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -36,6 +37,27 @@ class Moment(click.ParamType[datetime]):
             return check_aware(at, "the time")
         except ValueError:
             self.fail(f"{value!r} has no time zone; add Z for UTC, or a distance from it as in +01:00", param, ctx)
+
+
+class Age(click.ParamType[timedelta]):
+    """A distance in time: a number and its unit."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip())
+        if found is None:
+            self.fail(f"{value!r} is not a number with one of the units s, m, h, d, w, as in 12h", param, ctx)
+        number, unit = found.groups()
+        try:
+            return timedelta(seconds=float(number) * _UNITS_S[unit])
+        except OverflowError:
+            self.fail(f"{value!r} is longer than time is counted", param, ctx)
+
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 class JsonObject(click.ParamType[dict[str, Any]]):

@@ -1,12 +1,13 @@
-"""`list-queues`, `list-tasks`, `list-locks`, `list-workers`: what there is besides jobs."""
+"""`list-queues`, `list-tasks`, `list-locks`, `list-workers`, `list-periodic`: what there is besides jobs."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from procrastinate_deps.cli.output import as_json, format_option, print_rows
+from procrastinate_deps.cli.output import format_option, print_rows
 from procrastinate_deps.cli.program import Command
 from procrastinate_deps.cli.waiting import is_live
 from procrastinate_deps.jobs import Status
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from procrastinate_deps.cli.settings import Settings
-    from procrastinate_deps.jobs import WorkerInfo
+    from procrastinate_deps.jobs import PeriodicTaskInfo, WorkerInfo
 
 Count = dict[str, Any]
 
@@ -82,8 +83,18 @@ _WORKER_COLUMNS: dict[str, Callable[[Any], Any]] = {
     "process": _column("pid"),
     "version": _column("version"),
     "started": lambda row: row["started_at"],
-    "heartbeat": lambda row: row["heartbeat_at"],
+    "heartbeat": lambda row: f"{row['heartbeat_age_s']:.0f} s ago",
+    "jobs": lambda row: _jobs(row["jobs"], row["running"]),
 }
+
+SHOWN_JOBS = 3
+"""How many of the jobs that a worker is doing the text names; JSON has the first 20."""
+
+
+def _jobs(jobs: dict[str, str], running: int) -> str:
+    named = [f"{job_id} {task}" for job_id, task in list(jobs.items())[:SHOWN_JOBS]]
+    more = [f"and {running - len(named)} more"] if running > len(named) else []
+    return ", ".join(named + more)
 
 
 @click.command(cls=Command, epilog="\b\nExample:\n  procrastinate-deps list-workers --format json")
@@ -96,6 +107,33 @@ def list_workers(settings: Settings, output_format: str) -> None:
     print_rows([_with_state(worker) for worker in workers], _WORKER_COLUMNS, output_format, nothing="no workers")
 
 
+_PERIODIC_COLUMNS: dict[str, Callable[[PeriodicTaskInfo], Any]] = {
+    "task": lambda each: each.task_name,
+    "periodic id": lambda each: each.periodic_id,
+    "cron": lambda each: each.cron,
+    "time zone": lambda each: each.timezone,
+    "queue": lambda each: each.queue,
+    "last": lambda each: each.last_at,
+    "job": lambda each: each.last_job_id,
+    "status": lambda each: each.last_job_status,
+    "next": lambda each: each.next_at,
+}
+
+
+@click.command(cls=Command, epilog="\b\nExample:\n  procrastinate-deps list-periodic --format json")
+@format_option
+@click.pass_obj
+def list_periodic(settings: Settings, output_format: str) -> None:
+    """List the periodic tasks that workers have made known, each with its last and its next period, in UTC.
+
+    A last period without a job was skipped, since a job with the task's queueing lock was waiting.
+    """
+    with settings.database().open() as app:
+        tasks = app.job_manager.list_periodic_tasks()
+    nothing = "no periodic tasks: workers make theirs known when they start"
+    print_rows(tasks, _PERIODIC_COLUMNS, output_format, nothing=nothing)
+
+
 def _with_state(worker: WorkerInfo) -> dict[str, Any]:
     not_live = "stalled" if worker.lost_at is None else "lost"
-    return {**as_json(worker), "state": "live" if is_live(worker) else not_live}
+    return {**dataclasses.asdict(worker), "state": "live" if is_live(worker) else not_live}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from procrastinate_deps.cli.output import as_json, moment
@@ -61,4 +60,4 @@ def _lock(manager: JobManager, job: Job, lock: str) -> Iterator[Wait]:
 
 def is_live(worker: WorkerInfo) -> bool:
     """Whether the worker gave a sign of life lately."""
-    return worker.lost_at is None and utc_now() - worker.heartbeat_at < timedelta(seconds=STALLED_AFTER_S)
+    return worker.lost_at is None and worker.heartbeat_age_s < STALLED_AFTER_S

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from procrastinate_deps.dependencies import run_when_value
 from procrastinate_deps.exceptions import InvalidArguments
 from procrastinate_deps.jsontext import JsonDumps, dump_arguments, encode
-from procrastinate_deps.statements.base import Statement, read_nothing, read_value
+from procrastinate_deps.statements.base import Statement, read_nothing, read_value, read_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,10 +20,27 @@ def defer_jobs(jobs: Sequence[JobSpec], *, json_dumps: JsonDumps = encode) -> St
 
     Raises InvalidArguments when an argument can't be stored as JSON.
     """
-    batch = "[" + ",".join(_element(job, json_dumps) for job in jobs) + "]"
+    if len(jobs) == 1 and not jobs[0].depends_on and not jobs[0].after:
+        return _defer_job(jobs[0], json_dumps)
+    batch = "[" + ",".join(job_json(job, json_dumps) for job in jobs) + "]"
     # Only these two can fail for a reason of ours, and a savepoint costs two round trips.
     savepoint = any(job.queueing_lock is not None or job.depends_on or job.after for job in jobs)
     return Statement("defer_jobs", (batch,), read_value, savepoint=savepoint)
+
+
+def _defer_job(job: JobSpec, json_dumps: JsonDumps) -> Statement[list[int]]:
+    _refuse_nul(job)
+    values = (
+        job.task_name,
+        job.queue,
+        job.priority,
+        job.lock,
+        job.queueing_lock,
+        dump_arguments(job.task_name, job.task_kwargs, json_dumps),
+        job.scheduled_at,
+        None if job.run_when is None else run_when_value(job.run_when),
+    )
+    return Statement("defer_job", values, read_values, savepoint=job.queueing_lock is not None)
 
 
 def add_dependencies(child: int, parents: Sequence[int]) -> Statement[None]:
@@ -36,7 +53,7 @@ def remove_dependencies(child: int, parents: Sequence[int]) -> Statement[int]:
     return Statement("remove_dependencies", (child, list(parents)), read_value, savepoint=True)
 
 
-def _element(job: JobSpec, json_dumps: JsonDumps) -> str:
+def job_json(job: JobSpec, json_dumps: JsonDumps) -> str:
     """One job of the batch. The user's `json_dumps` sees the arguments only, so it needs to know nothing else."""
     fields: dict[str, Any] = {"task_name": job.task_name, "queue": job.queue, "priority": job.priority}
     if job.lock is not None:
@@ -51,9 +68,14 @@ def _element(job: JobSpec, json_dumps: JsonDumps) -> str:
         fields["depends_on"] = list(job.depends_on)
     if job.after:
         fields["after"] = list(job.after)
-    for name in ("task_name", "queue", "lock", "queueing_lock"):
-        if "\x00" in fields.get(name, ""):
-            raise InvalidArguments(
-                f"task {job.task_name!r}: its {name} {fields[name]!r} has a NUL character, which PostgreSQL can't store"
-            )
+    _refuse_nul(job)
     return f'{encode(fields)[:-1]},"args":{dump_arguments(job.task_name, job.task_kwargs, json_dumps)}}}'
+
+
+def _refuse_nul(job: JobSpec) -> None:
+    for name in ("task_name", "queue", "lock", "queueing_lock"):
+        value = getattr(job, name)
+        if value is not None and "\x00" in value:
+            raise InvalidArguments(
+                f"task {job.task_name!r}: its {name} {value!r} has a NUL character, which PostgreSQL can't store"
+            )

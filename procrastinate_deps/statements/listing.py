@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from procrastinate_deps.exceptions import JobNotFound
 from procrastinate_deps.jobs import Event, Job, Status, WorkerInfo
-from procrastinate_deps.statements.base import Row, Statement, read_value, read_values, seconds, utc, utc_or_none
+from procrastinate_deps.statements.base import (
+    Row,
+    Statement,
+    read_nothing,
+    read_value,
+    read_values,
+    seconds,
+    utc,
+    utc_or_none,
+)
 from procrastinate_deps.statements.managing import STALLED_AFTER_S
 from procrastinate_deps.statements.rows import read_job, read_jobs, read_status
 
@@ -125,9 +134,28 @@ def check_connection() -> Statement[bool]:
     return Statement("check_connection", (), read_value)
 
 
+def array_types() -> Statement[None]:
+    """Nothing but a value of each array type that statements have."""
+    return Statement("array_types", (), read_nothing)
+
+
+def backend_pid() -> Statement[int]:
+    """The process of the server that runs this."""
+    return Statement("backend_pid", (), read_value)
+
+
+def claimed_jobs(worker_id: int) -> Statement[list[tuple[int, int]]]:
+    """Id and claim of what this worker runs, as the database has it."""
+    return Statement("claimed_jobs", (worker_id,), _read_claims)
+
+
 def schema_revision() -> Statement[str | None]:
     """The migration that the schema is at; None: it was downgraded to nothing."""
     return Statement("schema_revision", (), _read_revision)
+
+
+def _read_claims(rows: Sequence[Row], loads: JsonLoads) -> list[tuple[int, int]]:
+    return [(row[0], row[1]) for row in rows]
 
 
 def _filters(
@@ -181,8 +209,10 @@ def _read_workers(rows: Sequence[Row], loads: JsonLoads) -> list[WorkerInfo]:
             version=row[6],
             started_at=utc(row[7]),
             heartbeat_at=utc(row[8]),
+            heartbeat_age_s=row[11],
             lost_at=utc_or_none(row[9]),
             running=row[10],
+            jobs=dict(zip(row[12] or (), row[13] or (), strict=True)),
         )
         for row in rows
     ]

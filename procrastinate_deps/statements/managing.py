@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from procrastinate_deps.jobs import Status
-from procrastinate_deps.statements.base import Statement, read_nothing, read_value, seconds
+from procrastinate_deps.jobs import Pruned, Status
+from procrastinate_deps.statements.base import Row, Statement, read_nothing, read_value, seconds, utc_or_none
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime, timedelta
+
+    from procrastinate_deps.jsontext import JsonLoads
 
 STALLED_AFTER_S = 30.0
 """A worker whose last heartbeat is older than this is taken for lost."""
+
+
+def notify(channel: str, payload: str) -> Statement[None]:
+    """Tell something to everybody who listens to the channel."""
+    return Statement("notify", (channel, payload), read_nothing)
 
 
 def cancel_job(job_id: int, abort: bool = False, delete_job: bool = False) -> Statement[bool]:
@@ -36,11 +43,31 @@ def retry_job(
 
 
 def prune_jobs(
-    older_than: timedelta | float, statuses: Iterable[Status | str], queue: str | None, max_jobs: int
+    older_than: timedelta | float,
+    statuses: Iterable[Status | str],
+    queue: str | None,
+    max_jobs: int,
+    ended_from: datetime | None = None,
+    wait: bool = True,
+) -> Statement[Pruned]:
+    """Delete up to `max_jobs` jobs that ended longer ago, oldest first. Never one that an unfinished child still has.
+
+    Parameters
+    ----------
+    ended_from:
+        `reached` of the batch before: where to go on.
+    wait:
+        While another session deletes: wait for it, or delete nothing.
+    """
+    values = (seconds(older_than), _values(statuses), queue, max_jobs, ended_from, wait)
+    return Statement("prune_jobs", values, _read_pruned)
+
+
+def count_prunable(
+    older_than: timedelta | float, statuses: Iterable[Status | str], queue: str | None
 ) -> Statement[int]:
-    """Delete up to `max_jobs` jobs that ended longer ago; how many. Never one that an unfinished child still has."""
-    values = (seconds(older_than), [Status(status).value for status in statuses], queue, max_jobs)
-    return Statement("prune_jobs", values, read_value)
+    """How many jobs `prune_jobs` would delete, batch by batch."""
+    return Statement("count_prunable", (seconds(older_than), _values(statuses), queue), read_value)
 
 
 def pause_queue(queue: str) -> Statement[bool]:
@@ -51,3 +78,11 @@ def pause_queue(queue: str) -> Statement[bool]:
 def resume_queue(queue: str) -> Statement[bool]:
     """Let the queue's jobs start again. False: it was not paused."""
     return Statement("resume_queue", (queue,), read_value)
+
+
+def _values(statuses: Iterable[Status | str]) -> list[str]:
+    return [Status(status).value for status in statuses]
+
+
+def _read_pruned(rows: Sequence[Row], loads: JsonLoads) -> Pruned:
+    return Pruned(deleted=rows[0][0], reached=utc_or_none(rows[0][1]))

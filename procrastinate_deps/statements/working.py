@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from procrastinate_deps.jobs import DeleteJobCondition, Job, JobHolder, Outcome, Refusal, Rescue
@@ -15,7 +16,7 @@ from procrastinate_deps.statements.base import (
     seconds,
     utc_or_none,
 )
-from procrastinate_deps.statements.rows import read_jobs, read_status
+from procrastinate_deps.statements.rows import claimed_jobs_reader, read_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,9 +28,46 @@ NOT_STORED = "$not_stored"
 """The key of the mark that stands as the result of a job whose own result could not be stored; its value says why."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchanged:
+    """What became of outcomes that were sent together with a fetch: those refused, the jobs fetched, and whether jobs
+    that could start were left because of their locks."""
+
+    refusals: list[Refusal]
+    jobs: list[Job]
+    left: bool
+
+
 def fetch_jobs(queues: Iterable[str] | None, worker_id: int, max_jobs: int) -> Statement[list[Job]]:
     """Claim up to `max_jobs` jobs that can start now; `queues=None`: of all queues."""
-    return Statement("fetch_jobs", (_list_or_none(queues), worker_id, max_jobs), read_jobs)
+    return Statement("fetch_jobs", (_list_or_none(queues), worker_id, max_jobs), claimed_jobs_reader(worker_id))
+
+
+def finish_and_fetch(
+    outcomes: Sequence[Outcome],
+    delete_jobs: DeleteJobCondition | str,
+    queues: Iterable[str] | None,
+    worker_id: int,
+    max_jobs: int,
+    json_dumps: JsonDumps = encode,
+) -> Statement[Exchanged]:
+    """`finish_jobs`, then `fetch_jobs`, as one transaction: both happen or neither.
+
+    Of the jobs that can start those with a lock are left; whether there were any is told.
+    """
+    finish = finish_jobs(outcomes, delete_jobs, json_dumps)
+    values = (*finish.values, _list_or_none(queues), worker_id, max_jobs)
+    read_claimed = claimed_jobs_reader(worker_id)
+
+    def read(rows: Sequence[Row], loads: JsonLoads) -> Exchanged:
+        told = [row for row in rows if row[-1] is not None]
+        return Exchanged(
+            refusals=[Refusal(row[0], row[-1]) for row in told if row[0] is not None],
+            jobs=read_claimed(rows if not told else [row for row in rows if row[-1] is None], loads),
+            left=any(row[0] is None for row in told),
+        )
+
+    return Statement("finish_and_fetch", values, read)
 
 
 def finish_jobs(
@@ -45,7 +83,7 @@ def finish_jobs(
     values = (
         [outcome.job_id for outcome in outcomes],
         [outcome.claim for outcome in outcomes],
-        [str(outcome.status) for outcome in outcomes],
+        [outcome.status for outcome in outcomes],
         [None if outcome.result is None else _result(outcome.result, json_dumps) for outcome in outcomes],
         [None if outcome.error is None else storable_text(outcome.error) for outcome in outcomes],
         encode(retries),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -9,18 +10,22 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import anyio
 from anyio import TASK_STATUS_IGNORED
 
 from procrastinate_deps import statements
 from procrastinate_deps.exceptions import AppNotOpen, ConnectorException, LockNotAvailable, ProcrastinateException
+from procrastinate_deps.jsontext import encode, storable_text
+from procrastinate_deps.statements import NOT_STORED
 from procrastinate_deps.worker.troubles import Backoff, passes_by_itself
 from procrastinate_deps.worker.wakeup import Wakeup
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from anyio.abc import TaskStatus
 
-    from procrastinate_deps.jobs import Outcome
+    from procrastinate_deps.jobs import Outcome, Refusal
+    from procrastinate_deps.statements import Exchanged
     from procrastinate_deps.worker.state import WorkerState
 
 logger = logging.getLogger(__name__)
@@ -51,31 +56,56 @@ class Pending:
 
 
 class Finisher:
-    """Outcomes are sent the moment no other sending is under way, so that batches form by themselves under load.
+    """Keeps outcomes until they are recorded.
 
-    What is refused for now is sent again by a second task, so that nothing else waits for it.
+    `Exchange` takes and sends the fresh ones. What is refused for now is sent again from here, by a task of its own, so
+    that nothing else waits for it.
     """
 
     def __init__(self, state: WorkerState) -> None:
         self._state = state
         self._fresh: deque[Outcome] = deque()
         self._late: list[Pending] = []
-        self._in_flight = 0
-        self._added = Wakeup()
+        self._in_flight: set[tuple[int, int]] = set()
         self._postponed = Wakeup()
+        self._sends_fresh = False
         self._recorded = Wakeup()
 
     @property
     def pending(self) -> int:
-        return len(self._fresh) + len(self._late) + self._in_flight
+        return len(self._fresh) + len(self._late) + len(self._in_flight)
 
     @property
     def congested(self) -> bool:
         return len(self._fresh) >= MAX_FRESH or self.pending >= MAX_PENDING
 
+    def pending_claims(self) -> set[tuple[int, int]]:
+        """Job and claim of every run whose end is not recorded."""
+        late = {(each.outcome.job_id, each.outcome.claim) for each in self._late}
+        return {(each.job_id, each.claim) for each in self._fresh} | late | self._in_flight
+
     def add(self, outcome: Outcome) -> None:
         self._fresh.append(outcome)
-        self._added.set()
+        self._state.fetch.set()
+        if self._sends_fresh:
+            self._postponed.set()
+
+    def take(self) -> list[Outcome]:
+        """Fresh outcomes to send, of each job at most one: two claims of it in one statement would be mixed up."""
+        batch: dict[int, Outcome] = {}
+        while self._fresh and len(batch) < MAX_BATCH and self._fresh[0].job_id not in batch:
+            outcome = self._fresh.popleft()
+            batch[outcome.job_id] = outcome
+        return list(batch.values())
+
+    def take_back(self, outcomes: Sequence[Outcome]) -> None:
+        """What was taken and not sent is fresh again."""
+        self._fresh.extendleft(reversed(outcomes))
+
+    def send_fresh_too(self) -> None:
+        """`Exchange` has ended: whatever runs on must be recorded all the same."""
+        self._sends_fresh = True
+        self._postponed.set()
 
     async def drained(self) -> None:
         """Wait until everything is recorded."""
@@ -84,29 +114,57 @@ class Finisher:
             await self._recorded.wait()
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._send_fresh)
-            group.start_soon(self._send_late)
-            task_status.started()
+        task_status.started()
+        await self._send_late()
 
-    async def _send_fresh(self) -> None:
-        while True:
-            self._added.clear()
-            if not self._fresh:
-                await self._added.wait()
-                continue
-            await self._send([Pending(self._fresh.popleft()) for _ in range(min(len(self._fresh), MAX_BATCH))])
+    async def send(self, outcomes: Sequence[Outcome]) -> None:
+        """Record them, or keep them for later."""
+        await self._send([Pending(outcome) for outcome in outcomes])
+
+    async def send_and_fetch(
+        self, outcomes: Sequence[Outcome], queues: list[str] | None, worker_id: int, wanted: int
+    ) -> Exchanged:
+        """Record outcomes and fetch jobs, both or nothing. Raises what the statement raises."""
+        with self._sending(outcomes):
+            answer = await self._state.execute(
+                statements.finish_and_fetch(
+                    outcomes, self._state.options.delete_jobs, queues, worker_id, wanted, json_dumps=str
+                )
+            )
+            if answer.refusals:
+                self._read_refusals([Pending(outcome) for outcome in outcomes], answer.refusals)
+        self._recorded.set()
+        return answer
+
+    def postpone(self, outcomes: Sequence[Outcome], error: ProcrastinateException) -> None:
+        """Send them without a fetch, together: they failed with one by `error`, which may be the fetch's."""
+        passing = _passing(error)
+        if passing:
+            self._say_that_it_failed(len(outcomes), error, [each.job_id for each in outcomes])
+        for each in outcomes:
+            self._postpone(Pending(each, unanswered=passing), None if passing else 0)
+
+    @contextlib.contextmanager
+    def _sending(self, outcomes: Iterable[Outcome]) -> Iterator[None]:
+        claims = {(each.job_id, each.claim) for each in outcomes}
+        self._in_flight |= claims
+        try:
+            yield
+        finally:
+            self._in_flight -= claims
 
     async def _send_late(self) -> None:
         while True:
             self._postponed.clear()
+            while self._sends_fresh and (fresh := self.take()):
+                await self.send(fresh)
             now = time.monotonic()
             due = sorted((each for each in self._late if each.due_at <= now), key=lambda each: each.due_at)
             if not due:
                 next_at = min((each.due_at for each in self._late), default=None)
                 await self._postponed.wait(None if next_at is None else next_at - now)
                 continue
-            if together := [each for each in due if not each.alone][:MAX_BATCH]:
+            if together := _one_each(each for each in due if not each.alone)[:MAX_BATCH]:
                 await self._resend(together)
             if single := [each for each in due if each.alone][:1]:
                 await self._resend(single)
@@ -118,43 +176,36 @@ class Finisher:
         await self._say_who_holds([each for each in batch if each in self._late])
 
     async def _send(self, batch: list[Pending]) -> None:
-        batch = self._one_each(batch)
-        self._in_flight += len(batch)
-        try:
-            refusals = await self._state.execute(
-                statements.finish_jobs(
-                    [each.outcome for each in batch],
-                    self._state.options.delete_jobs,
-                    json_dumps=str,  # results are JSON text already
+        outcomes = [each.outcome for each in batch]
+        with self._sending(outcomes):
+            try:
+                refusals = await self._state.execute(
+                    statements.finish_jobs(
+                        outcomes,
+                        self._state.options.delete_jobs,
+                        json_dumps=str,  # results are JSON text already
+                    )
                 )
-            )
-        except AppNotOpen:
-            raise
-        except ProcrastinateException as error:
-            self._postpone_after_error(batch, error)
-        else:
-            refused = {each.job_id: each.reason for each in refusals}
-            for each in batch:
-                match refused.get(each.outcome.job_id):
-                    case None:
-                        pass
-                    case "busy":
-                        self._postpone(each)
-                    case reason:
-                        self._drop(each, reason)
-        finally:
-            self._in_flight -= len(batch)
+            except AppNotOpen:
+                raise
+            except ProcrastinateException as error:
+                self._postpone_after_error(batch, error)
+            else:
+                self._read_refusals(batch, refusals)
         self._recorded.set()
         # Even where the listener is deaf: a child, a retry or the next job of a lock may have become runnable.
         self._state.fetch.set()
 
-    def _one_each(self, batch: list[Pending]) -> list[Pending]:
-        """The batch without a second end of one job: two claims of it in one statement would be mixed up."""
-        first: dict[int, Pending] = {}
+    def _read_refusals(self, batch: Iterable[Pending], refusals: Iterable[Refusal]) -> None:
+        refused = {each.job_id: each.reason for each in refusals}
         for each in batch:
-            if first.setdefault(each.outcome.job_id, each) is not each:
-                self._postpone(each)
-        return list(first.values())
+            match refused.get(each.outcome.job_id):
+                case None:
+                    pass
+                case "busy":
+                    self._postpone(each)
+                case reason:
+                    self._drop(each, reason)
 
     def _postpone(self, pending: Pending, delay_s: float | None = None) -> None:
         now = time.monotonic()
@@ -166,14 +217,9 @@ class Finisher:
 
     def _postpone_after_error(self, batch: list[Pending], error: ProcrastinateException) -> None:
         held = isinstance(error, LockNotAvailable)
-        passing = not held and isinstance(error, ConnectorException) and passes_by_itself(error)
+        passing = _passing(error)
         if not held:
-            logger.warning(
-                "Recording the end of %d job(s) failed and will be tried again: %s",
-                len(batch),
-                error,
-                extra=self._state.log_extra("finish_error", job_ids=[each.outcome.job_id for each in batch]),
-            )
+            self._say_that_it_failed(len(batch), error, [each.outcome.job_id for each in batch])
         for each in batch:
             if passing:
                 each.unanswered = True
@@ -183,9 +229,17 @@ class Finisher:
                 self._postpone(each, delay_s=0)
             else:
                 each.alone = True
-                if not held:
-                    each.outcome = _without_values(each.outcome)
+                if not held and not _about_the_schema(error):
+                    each.outcome = _without_values(each.outcome, error)
                 self._postpone(each)
+
+    def _say_that_it_failed(self, count: int, error: ProcrastinateException, job_ids: list[int]) -> None:
+        logger.warning(
+            "Recording the end of %d job(s) failed and will be tried again: %s",
+            count,
+            error,
+            extra=self._state.log_extra("finish_error", job_ids=job_ids),
+        )
 
     def _drop(self, pending: Pending, reason: str) -> None:
         job_id = pending.outcome.job_id
@@ -244,10 +298,28 @@ class Finisher:
             )
 
 
-def _without_values(outcome: Outcome) -> Outcome:
+def _one_each(batch: Iterable[Pending]) -> list[Pending]:
+    """The batch without a second end of one job: two claims of it in one statement would be mixed up."""
+    first: dict[int, Pending] = {}
+    for each in batch:
+        first.setdefault(each.outcome.job_id, each)
+    return list(first.values())
+
+
+def _passing(error: ProcrastinateException) -> bool:
+    """Whether it has nothing to do with what was sent, which may even be recorded."""
+    return not isinstance(error, LockNotAvailable) and isinstance(error, ConnectorException) and passes_by_itself(error)
+
+
+def _about_the_schema(error: ProcrastinateException) -> bool:
+    """Whether what was sent has nothing to do with it: a function or a right is missing, while a schema is changed."""
+    return isinstance(error, ConnectorException) and (error.sqlstate or "").startswith(("3F", "42"))
+
+
+def _without_values(outcome: Outcome, error: ProcrastinateException) -> Outcome:
     """The outcome without what a task put into it: one that the database refuses must not keep the job from ending."""
     return dataclasses.replace(
         outcome,
-        result=None,
+        result=None if outcome.result is None else encode({NOT_STORED: storable_text(str(error))}),
         error=outcome.error and "The error's text can't be stored; the worker's log has it.",
     )

@@ -37,6 +37,8 @@ class Heartbeat:
         self._interval_s = state.options.update_heartbeat_interval
         self._timeout_s = state.options.stalled_worker_timeout
         self._retry_s = min(RETRY_S, self._interval_s)
+        # So that another connection can be tried before the time is over.
+        self._answer_s = (self._timeout_s - self._interval_s) / 2
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         task_status.started()
@@ -69,7 +71,7 @@ class Heartbeat:
         # Where nothing is left (a task has blocked the event loop) the database may still say that all is well.
         with anyio.move_on_after(max(left_s, self._retry_s)):
             try:
-                return await self._state.execute(statements.heartbeat(self._state.worker_id))
+                return await self._state.execute(statements.heartbeat(self._state.worker_id), self._answer_s)
             except ConnectorException as error:
                 if not passes_by_itself(error):
                     raise

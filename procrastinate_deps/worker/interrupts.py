@@ -13,7 +13,7 @@ import anyio
 from anyio import TASK_STATUS_IGNORED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from anyio.abc import TaskStatus
 
@@ -27,24 +27,21 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupts:
     """The first signal stops the worker gracefully, a second one at once."""
 
-    def __init__(self, state: WorkerState, stop: Callable[[], None], stop_now: Callable[[], None]) -> None:
+    def __init__(
+        self, state: WorkerState, stop: Callable[[], None], stop_now: Callable[[signal.Signals], None]
+    ) -> None:
         self._state = state
         self._stop = stop
         self._stop_now = stop_now
-        # The signal that came when the worker was stopping already.
-        self.insistent: signal.Signals | None = None
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         if not self._state.options.install_signal_handlers or not _can_be_handled():
             task_status.started()
             return
-        with _handlers_restored(), anyio.open_signal_receiver(*SIGNALS) as signals:
+        with requests_to_stop() as requests:
             task_status.started()
-            asked = False
-            async for each in signals:
-                received = signal.Signals(each)
-                if not asked:
-                    asked = True
+            async for received, insistent in requests:
+                if not insistent:
                     logger.info(
                         "%s: stopping, running jobs are waited for; another signal stops at once",
                         received.name,
@@ -52,11 +49,32 @@ class Interrupts:
                     )
                     self._stop()
                 else:
-                    self.insistent = received
                     logger.warning(
                         "%s again: stopping at once", received.name, extra=self._state.log_extra("shutdown_now")
                     )
-                    self._stop_now()
+                    self._stop_now(received)
+
+
+@contextlib.contextmanager
+def requests_to_stop() -> Iterator[AsyncIterator[tuple[signal.Signals, bool]]]:
+    """The signals that come meanwhile, and of each whether it is one too many for a graceful stop.
+
+    A hang-up never is: a shell may send one besides the terminal's own. It is left alone where someone ignores it
+    (nohup) or handles it.
+    """
+    hangup = getattr(signal, "SIGHUP", None)
+    taken = SIGNALS if hangup is None or signal.getsignal(hangup) != signal.SIG_DFL else (*SIGNALS, hangup)
+
+    async def requests(signals: AsyncIterator[int]) -> AsyncIterator[tuple[signal.Signals, bool]]:
+        asked = False
+        async for each in signals:
+            received = signal.Signals(each)
+            if not asked or received is not hangup:
+                yield received, asked
+            asked = True
+
+    with _handlers_restored(taken), anyio.open_signal_receiver(*taken) as signals:
+        yield requests(signals)
 
 
 def _can_be_handled() -> bool:
@@ -65,9 +83,9 @@ def _can_be_handled() -> bool:
 
 
 @contextlib.contextmanager
-def _handlers_restored() -> Iterator[None]:
+def _handlers_restored(taken: Iterable[signal.Signals]) -> Iterator[None]:
     """Afterwards the handlers are those from before: the event loop's own, or those of the program around it."""
-    before = {each: signal.getsignal(each) for each in SIGNALS}
+    before = {each: signal.getsignal(each) for each in taken}
     try:
         yield
     finally:

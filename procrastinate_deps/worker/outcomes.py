@@ -6,6 +6,7 @@ import json
 import logging
 import traceback
 from dataclasses import dataclass
+from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate_deps.context import AbortReason
@@ -28,6 +29,8 @@ MAX_RESULT_BYTES = 1_000_000
 
 # What a user's json_dumps may write and jsonb doesn't take: numbers that are none, and halves of surrogate pairs.
 _SUSPICIOUS = ("NaN", "Infinity", "\\ud", "\\uD")
+
+_GENERATORS = frozenset({GeneratorType, AsyncGeneratorType})
 
 _tasks_warned_about: set[str] = set()
 
@@ -72,6 +75,8 @@ def outcome_of(
 
     A shutdown puts the job back without counting a failure. A job whose abort was requested isn't retried.
     """
+    if abort_reason is None and type(end) is Returned and type(end.value) not in _GENERATORS:  # nearly always
+        return _outcome(job, Status.SUCCEEDED, result=storable_result(end.value, task, json_dumps))
     match end, abort_reason:
         case Unrunnable(exception), _:
             return _failed(job, exception)
@@ -80,6 +85,14 @@ def outcome_of(
             if isinstance(end, Raised):
                 timeout.__cause__ = end.exception
             return _retried_or_failed(job, task, timeout)
+        case Returned(GeneratorType() | AsyncGeneratorType()), _:
+            return _failed(
+                job,
+                TypeError(
+                    f"task {job.task_name!r} is a generator function, or returned a generator: "
+                    "nothing of that has run. Loop over it in the task, and return what is to be kept"
+                ),
+            )
         case Returned(value), _:
             return _outcome(job, Status.SUCCEEDED, result=storable_result(value, task, json_dumps))
         case Cancelled(), AbortReason.USER_REQUEST:
@@ -100,6 +113,11 @@ def outcome_of(
 def given_back(job: Job) -> Outcome:
     """The outcome of a job that was fetched and not started."""
     return _outcome(job, Status.TODO)
+
+
+def unknown_given_back(job_id: int, claim: int) -> Outcome:
+    """The same for a job of which no more is known than that this worker claimed it."""
+    return Outcome(job_id=job_id, claim=claim, status=Status.TODO)
 
 
 def _outcome(
@@ -129,8 +147,12 @@ def _retried_or_failed(job: Job, task: Task[..., Any, ...] | None, exception: Ba
 
 def error_text(exception: BaseException) -> str:
     """The exception in one line, then its traceback, as text that PostgreSQL accepts."""
-    lines = traceback.format_exception(type(exception), exception, _without_our_frames(exception))
-    summary = "".join(traceback.format_exception_only(exception)).strip()
+    try:
+        summary = "".join(traceback.format_exception_only(exception)).strip()
+        lines = traceback.format_exception(type(exception), exception, _without_our_frames(exception))
+    except Exception as broken:  # noqa: BLE001 - an exception of the user's own making, at the worst
+        summary = type(exception).__qualname__
+        lines = [f"Its traceback can't be shown: {type(broken).__name__}"]
     return _capped(storable_text(f"{summary}\n\n{''.join(lines)}"))
 
 
@@ -142,7 +164,7 @@ def _without_our_frames(exception: BaseException) -> Any:
     return frame or exception.__traceback__
 
 
-_OUR_MODULES = ("procrastinate_deps.worker.", "anyio.")
+_OUR_MODULES = ("procrastinate_deps.worker.", "procrastinate_deps.middleware", "anyio.")
 
 
 def _capped(text: str) -> str:

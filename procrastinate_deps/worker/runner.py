@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import contextvars
 import functools
 import inspect
 import logging
 import math
+import signal
 import time
+import types
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +20,36 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 from anyio import TASK_STATUS_IGNORED
+from anyio._backends import _asyncio as anyio_on_asyncio
 
 from procrastinate_deps.context import AbortReason, JobContext
 from procrastinate_deps.exceptions import TaskNotFound
-from procrastinate_deps.jobs import Status
+from procrastinate_deps.jobs import Status, UnreadableJob
 from procrastinate_deps.worker.outcomes import Cancelled, End, Raised, Returned, Unrunnable, given_back, outcome_of
 from procrastinate_deps.worker.wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 
     from anyio.abc import TaskGroup, TaskStatus
 
     from procrastinate_deps.jobs import Job, Outcome
+    from procrastinate_deps.middleware import Wrapped, Wrapping
     from procrastinate_deps.tasks import Task
     from procrastinate_deps.worker.finisher import Finisher
     from procrastinate_deps.worker.state import WorkerState
+    from procrastinate_deps.worker.statistics import Statistics
 
 logger = logging.getLogger(__name__)
+
+# So long one slot may run jobs that never wait before the other loops get their turn: outcomes are sent, and jobs
+# fetched, while the rest of a batch runs.
+MAX_TURN_S = 0.001
+
+# So long a job that was fetched ahead may wait for a slot. It is this worker's meanwhile, and nobody else's.
+MAX_AHEAD_S = 0.1
+# Let through as it is, it would look as if the worker's own coroutines were closed.
+RAISED_GENERATOR_EXIT = "the task raised GeneratorExit"
 
 
 @dataclass(eq=False, slots=True)
@@ -41,10 +58,12 @@ class Run:
 
     job: Job
     task: Task[..., Any, ...] | None
-    scope: anyio.CancelScope
+    # What cancels it; None: it has not begun.
+    scope: anyio.CancelScope | None = None
     # When the task's timeout is over, on the monotonic clock: a thread asks for itself whether it is.
     deadline: float = math.inf
-    started_at: float = field(default_factory=time.monotonic)
+    fetched_at: float = field(default_factory=time.monotonic)
+    started_at: float = 0.0
     asked_to_stop: AbortReason | None = None
     in_thread: bool = False
     # Said by the thread itself: an abandoned one goes on.
@@ -55,6 +74,8 @@ class Run:
         self.thread_alive = True
         try:
             return function()
+        except GeneratorExit as error:
+            raise RuntimeError(RAISED_GENERATOR_EXIT) from error
         finally:
             self.thread_alive = False
 
@@ -69,14 +90,39 @@ class Run:
         if self.asked_to_stop is None or reason is AbortReason.LOST:
             self.asked_to_stop = reason
         if not self.in_thread:
+            self.cancel()
+
+    def cancel(self) -> None:
+        if self.scope is not None:
             self.scope.cancel()
+
+    def set_deadline(self, at: float) -> None:
+        """Of a run that has a scope to itself: when it is cancelled, on the event loop's clock."""
+        if self.scope is not None:
+            self.scope.deadline = at
 
 
 class Runner:
-    def __init__(self, state: WorkerState, finisher: Finisher) -> None:
+    """Runs jobs in slots, each a task of the event loop, at most as many as jobs may run at the same time.
+
+    A slot runs one job after another, each in a context of its own (context variables are not shared). When a job waits
+    for the first time, another slot goes on with the next one; a job that never waits costs neither a task nor a cancel
+    scope, which were half of what a worker spent on a job that does nothing. A slot whose job was cancelled, or has
+    left a scope open, isn't used again.
+    """
+
+    def __init__(self, state: WorkerState, finisher: Finisher, statistics: Statistics, wrapping: Wrapping) -> None:
         self._state = state
         self._finisher = finisher
+        self._statistics = statistics
+        self._wrapping = wrapping
         self._runs: set[Run] = set()
+        # Those of them that have not begun, until a slot comes to them: for a moment, or fetched ahead.
+        self._next: deque[Run] = deque()
+        self._begun = 0
+        # How many have ended since the worker started.
+        self.ended = 0
+        self._idle_slots: list[Wakeup] = []
         # Threads are never waited for: there are as many as jobs may run.
         self._threads = anyio.CapacityLimiter(state.options.concurrency)
         self._group: TaskGroup | None = None
@@ -90,17 +136,55 @@ class Runner:
     def running(self) -> int:
         return len(self._runs)
 
+    def free(self, ahead: int = 0) -> int:
+        """How many jobs can be fetched, when up to `ahead` may wait for a slot."""
+        return max(self._state.options.concurrency + ahead - len(self._runs), 0)
+
     @property
-    def free(self) -> int:
-        return self._state.options.concurrency - len(self._runs)
+    def _next_with_slot(self) -> int:
+        """How many of the next jobs have a slot each, and wait for nothing but their turn on the event loop."""
+        return self._state.options.concurrency - self._begun
+
+    @property
+    def late_after_s(self) -> float | None:
+        """In how many seconds a job that was fetched ahead has waited for too long; None: none waits."""
+        if len(self._next) <= self._next_with_slot:
+            return None
+        return max(self._next[self._next_with_slot].fetched_at + MAX_AHEAD_S - time.monotonic(), 0)
+
+    def give_back_late(self) -> bool:
+        """Put back the jobs that have waited for a slot for too long: others may have one. Whether there were any."""
+        if len(self._next) <= self._next_with_slot:
+            return False
+        fetched_before = time.monotonic() - MAX_AHEAD_S
+        ahead = list(self._next)[self._next_with_slot :]
+        return self._give_back_waiting([run for run in ahead if run.fetched_at <= fetched_before])
+
+    def give_back_all_waiting(self) -> None:
+        """Put back whatever has not begun."""
+        self._give_back_waiting(list(self._next))
+
+    def _give_back_waiting(self, waiting: list[Run]) -> bool:
+        if not waiting:
+            return False
+        self._runs.difference_update(waiting)
+        self._next = deque(run for run in self._next if run in self._runs)
+        self.give_back(run.job for run in waiting)
+        self._ended.set()
+        return True
 
     def jobs(self) -> list[Job]:
         return [run.job for run in self._runs]
+
+    def jobs_in_threads(self) -> list[Job]:
+        """May be asked by another thread."""
+        return [run.job for run in tuple(self._runs) if run.in_thread]
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         async with anyio.create_task_group() as self._group:
             task_status.started()
             await self._closed.wait()
+            self._group.cancel_scope.cancel()  # the slots, which are idle
 
     def close(self) -> None:
         """Let `run` return once no job runs."""
@@ -121,11 +205,12 @@ class Runner:
             raise RuntimeError("a job was fetched before the runner was ready")
         for job in jobs:
             task = self._state.app.tasks.get(job.task_name)
-            run = Run(job, task, anyio.CancelScope())
+            run = Run(job, task)
             self._runs.add(run)
             if job.abort_requested or job.id in self._aborted_early:
                 run.abort(AbortReason.USER_REQUEST)
-            self._group.start_soon(self._run, run, name=f"job {job.id}")
+            self._next.append(run)
+        self._wake_slot()
 
     def give_back(self, jobs: Iterable[Job]) -> None:
         """Put back jobs that were fetched when the worker had begun to stop, or to re-register."""
@@ -161,7 +246,7 @@ class Runner:
         self._abandoned = list(self._runs)
         for run in self._runs:
             run.abort(AbortReason.SHUTDOWN)
-            run.scope.cancel()
+            run.cancel()
 
     @property
     def goes_on(self) -> bool:
@@ -174,18 +259,79 @@ class Runner:
             self._ended.clear()
             await self._ended.wait()
 
-    async def _run(self, run: Run) -> None:
+    def _wake_slot(self) -> None:
+        """See to it that a slot goes on with the next job."""
+        if self._next and self._begun < self._state.options.concurrency and self._group is not None:
+            if self._idle_slots:
+                self._idle_slots.pop().set()
+            else:
+                self._group.start_soon(self._slot, name="slot")
+
+    async def _slot(self) -> None:
+        left_open = False
+        try:
+            try:
+                with anyio.CancelScope() as scope:
+                    left_open = await self._run_one_after_another(scope)
+            except RuntimeError:  # what anyio says of a scope that is left before one inside of it
+                if not left_open:
+                    raise
+            # A cancellation that the job hasn't felt ends here.
+            await anyio.lowlevel.cancel_shielded_checkpoint()
+        except anyio.get_cancelled_exc_class():
+            if not left_open and _torn_down():
+                raise
+        self._wake_slot()
+
+    async def _run_one_after_another(self, scope: anyio.CancelScope) -> bool:
+        """Return when a job was cancelled or has left a scope open: what may be left must not reach the next one.
+
+        Returns whether a scope is open inside of `scope`.
+        """
+        wakeup = Wakeup()
+        this_task = asyncio.current_task()
+        while True:
+            turn_ends_at = time.monotonic() + MAX_TURN_S
+            while self._next and self._begun < self._state.options.concurrency:
+                run = self._next.popleft()
+                await self._run(run, scope)
+                if _is_open_inside(scope):
+                    logger.warning(
+                        "Job %d (%s) has left a cancel scope or a task group open: perhaps an async generator that was "
+                        "not run to its end. Close it, as by contextlib.aclosing",
+                        run.job.id,
+                        run.job.task_name,
+                        extra=self._log("scope_left_open", run.job),
+                    )
+                    return True
+                if scope.cancel_called or (this_task is not None and this_task.cancelling()):
+                    return False
+                if time.monotonic() >= turn_ends_at:
+                    await anyio.lowlevel.checkpoint()
+                    turn_ends_at = time.monotonic() + MAX_TURN_S
+            wakeup.clear()
+            self._idle_slots.append(wakeup)
+            try:
+                await wakeup.wait()
+            except anyio.get_cancelled_exc_class():
+                # By a timer that a job of this slot has left behind. Nobody shall wait for this slot.
+                if wakeup in self._idle_slots:
+                    self._idle_slots.remove(wakeup)
+                raise
+
+    async def _run(self, run: Run, scope: anyio.CancelScope) -> None:
+        """Run a job to its end, in a slot that `scope` cancels."""
         job = run.job
-        logger.info("Job %d (%s) starts", job.id, job.task_name, extra=self._log("start_job", job))
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug(
-                "Job %d has the arguments %r",
-                job.id,
-                job.task_kwargs,
-                extra=self._log("job_arguments", job, task_kwargs=job.task_kwargs),
-            )
-        end = await self._execute(run)
-        if run.scope.cancel_called and run.asked_to_stop is None:
+        if logger.isEnabledFor(logging.INFO):
+            self._log_start(job)
+        run.started_at = time.monotonic()
+        self._begun += 1
+        try:
+            end = await self._execute(run, scope)
+        finally:
+            self._begun -= 1
+            self.ended += 1
+        if run.scope is not None and run.scope.cancel_called and run.asked_to_stop is None:
             # Only its deadline cancels a scope that nobody has; the loop's timer may be a tick ahead of the clock.
             run.asked_to_stop = AbortReason.TIMEOUT
         reason = run.abort_reason()
@@ -199,51 +345,80 @@ class Runner:
         else:
             outcome = outcome_of(job, run.task, end, reason, self._state.connector.json_dumps)
             self._finisher.add(outcome)
+            self._statistics.add(job, outcome, time.monotonic() - run.started_at)
             self._log_end(run, end, outcome)
         self._runs.discard(run)
         self._ended.set()
-        if self._state.more_to_fetch or reason is AbortReason.LOST:
+        if reason is AbortReason.LOST:
             self._state.fetch.set()
 
-    async def _execute(self, run: Run) -> End:
-        job, task = run.job, run.task
+    async def _execute(self, run: Run, slot_scope: anyio.CancelScope) -> End:
+        task = run.task
         if task is None:
             return Unrunnable(
                 TaskNotFound(
-                    f"task {job.task_name!r} is not known to this worker's app; "
+                    f"task {run.job.task_name!r} is not known to this worker's app; "
                     "list the module that defines it in App(import_paths=[...])"
                 )
             )
         if run.asked_to_stop is not None:
             return Cancelled()
+        if isinstance(run.job, UnreadableJob):
+            return Unrunnable(run.job.problem)
         args = (self._context(run, task),) if task.pass_context else ()
         try:
-            with run.scope:
-                if task.timeout is not None:
-                    run.deadline = time.monotonic() + task.timeout
-                    run.scope.deadline = anyio.current_time() + task.timeout
-                if task.is_async:
-                    return Returned(await task.func(*args, **job.task_kwargs))
-                return Returned(await self._in_thread(run, functools.partial(task.func, *args, **job.task_kwargs)))
+            if task.timeout is None:
+                run.scope = slot_scope
+                return Returned(await self._call(run, task, args))
+            run.deadline = time.monotonic() + task.timeout
+            with anyio.CancelScope(deadline=anyio.current_time() + task.timeout) as run.scope:
+                return Returned(await self._call(run, task, args))
         except anyio.get_cancelled_exc_class() as exception:
-            # Not by this run's scope. Either the whole worker is being torn down, or the task cancelled itself.
-            if anyio.current_effective_deadline() == -math.inf:
+            if slot_scope.cancel_called:
+                return Cancelled()
+            # Not by this run's scope. Either the whole worker is being torn down, or the task cancelled itself, be it
+            # by a scope that it has left open.
+            if _torn_down() and not _is_open_inside(slot_scope):
                 raise
             return Raised(exception)
-        except (KeyboardInterrupt, GeneratorExit):
+        except GeneratorExit:
             raise
-        except BaseException as exception:  # noqa: BLE001 - SystemExit too: a task that exits has failed, not the worker
-            if isinstance(exception, TypeError) and _misfit(task, args, job):
+        except BaseException as exception:  # SystemExit too: a task that exits has failed, not the worker
+            if isinstance(exception, TypeError) and _misfit(task, args, run.job):
                 return Unrunnable(exception)
+            if isinstance(exception, KeyboardInterrupt) and _is_ctrl_c(task):
+                raise
             # A coroutine that turned its cancellation into an error of its own was stopped by us all the same.
-            stopped_by_shutdown = run.abort_reason() is AbortReason.SHUTDOWN and run.scope.cancel_called
+            cancelled = run.scope is not None and run.scope.cancel_called
+            stopped_by_shutdown = cancelled and run.abort_reason() is AbortReason.SHUTDOWN
             return Cancelled() if stopped_by_shutdown else Raised(exception)
         return Cancelled()
+
+    async def _call(self, run: Run, task: Task[..., Any, ...], args: tuple[Any, ...]) -> Any:
+        kwargs = run.job.task_kwargs
+        if (wrapped := self._wrapping.of(task)) is not None:
+            context = args[0] if args else self._context(run, task)
+            job = self._with_middleware(run, wrapped, context, functools.partial(wrapped.call, context, **kwargs))
+        elif task.is_async:
+            job = task.func(*args, **kwargs)
+        else:
+            job = self._in_thread(run, functools.partial(task.func, *args, **kwargs))
+        context_of_job = contextvars.copy_context()
+        value = await _in_context(job, context_of_job, self._wake_slot)
+        while type(value) is types.CoroutineType:
+            value = await _in_context(value, context_of_job, self._wake_slot)
+        return value
+
+    async def _with_middleware(
+        self, run: Run, wrapped: Wrapped, context: JobContext, call: functools.partial[Any]
+    ) -> Any:
+        call_next = call if context.task.is_async else functools.partial(self._in_thread, run, call)
+        return await (call_next() if wrapped.around is None else wrapped.around(context, call_next))
 
     async def _in_thread(self, run: Run, call: functools.partial[Any]) -> Any:
         if run.task is not None and run.task.timeout is not None:
             # The thread can't be interrupted: it reads the deadline through its context, and keeps its slot meanwhile.
-            run.scope.deadline = math.inf
+            run.set_deadline(math.inf)
         await anyio.lowlevel.checkpoint_if_cancelled()
         run.in_thread = True
         try:
@@ -254,9 +429,9 @@ class Runner:
         if not inspect.isawaitable(value):
             return value
         if run.deadline is not math.inf:
-            run.scope.deadline = anyio.current_time() + (run.deadline - time.monotonic())
+            run.set_deadline(anyio.current_time() + (run.deadline - time.monotonic()))
         if run.asked_to_stop is not None:
-            run.scope.cancel()
+            run.cancel()
         return await value
 
     def _context(self, run: Run, task: Task[..., Any, ...]) -> JobContext:
@@ -272,7 +447,19 @@ class Runner:
             abort_reason=run.abort_reason,
         )
 
+    def _log_start(self, job: Job) -> None:
+        logger.info("Job %d (%s) starts", job.id, job.task_name, extra=self._log("start_job", job))
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug(
+                "Job %d has the arguments %r",
+                job.id,
+                job.task_kwargs,
+                extra=self._log("job_arguments", job, task_kwargs=job.task_kwargs),
+            )
+
     def _log_end(self, run: Run, end: End, outcome: Outcome) -> None:
+        if outcome.status is Status.SUCCEEDED and not logger.isEnabledFor(logging.INFO):
+            return
         job = run.job
         lasted_s = time.monotonic() - run.started_at
         exception = end.exception if isinstance(end, Raised | Unrunnable) else None
@@ -311,3 +498,52 @@ def _misfit(task: Task[..., Any, ...], args: tuple[Any, ...], job: Job) -> bool:
     except ValueError:  # a builtin without a signature
         return False
     return False
+
+
+def _is_ctrl_c(task: Task[..., Any, ...]) -> bool:
+    """Whether an interrupt may be a person's: where nobody handles SIGINT, whatever runs in the main thread gets it."""
+    return task.is_async and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@types.coroutine
+def _in_context(
+    job: Coroutine[Any, Any, Any], context: contextvars.Context, waits: Callable[[], None]
+) -> Generator[Any, Any, Any]:
+    """Run `job` in a context, in the task that awaits this; call `waits` when it waits for the first time."""
+    try:
+        awaited = context.run(job.send, None)
+    except StopIteration as stop:
+        return stop.value
+    except GeneratorExit as error:
+        raise RuntimeError(RAISED_GENERATOR_EXIT) from error
+    waits()
+    while True:
+        try:
+            value = yield awaited
+        except GeneratorExit:
+            context.run(job.close)
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the job gets it
+            resume: Callable[[], Any] = functools.partial(job.throw, error)
+        else:
+            resume = functools.partial(job.send, value)
+        try:
+            awaited = context.run(resume)
+        except StopIteration as stop:
+            return stop.value
+        except GeneratorExit as error:
+            raise RuntimeError(RAISED_GENERATOR_EXIT) from error
+
+
+# anyio has no other way to it.
+_TASK_STATES: Mapping[Any, Any] = getattr(anyio_on_asyncio, "_task_states", {})
+
+
+def _is_open_inside(scope: anyio.CancelScope) -> bool:
+    """Whether this task has entered a cancel scope inside of `scope` and not left it."""
+    return getattr(_TASK_STATES.get(asyncio.current_task()), "cancel_scope", scope) is not scope
+
+
+def _torn_down() -> bool:
+    """Whether the surroundings are cancelled, not just a slot."""
+    return anyio.current_effective_deadline() == -math.inf

@@ -7,7 +7,11 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import anyio
+
 from procrastinate_deps import __version__, statements
+from procrastinate_deps.exceptions import ConnectorException
+from procrastinate_deps.worker.troubles import READ_ONLY
 from procrastinate_deps.worker.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -18,6 +22,10 @@ if TYPE_CHECKING:
     from procrastinate_deps.worker.options import WorkerOptions
 
 T = TypeVar("T")
+
+# A statement without an answer is given up after `stalled_worker_timeout`; one that takes so long because there is much
+# to do gets twice that time at its next attempt, and so on, at most so many times as much.
+MAX_PATIENCE = 16
 
 
 class WorkerState:
@@ -34,10 +42,7 @@ class WorkerState:
     lost:
         Set by whoever hears that the database knows this registration no more.
     fetch:
-        Set by whoever knows a reason why a fetch could return something now.
-    more_to_fetch:
-        The last fetch filled every free slot: a slot that becomes free is such a reason. After a fetch that came back
-        short it is none; what becomes runnable later announces itself.
+        Set by whoever has an outcome to record or knows a reason why a fetch could return something now.
     """
 
     def __init__(self, app: App, connector: AsyncConnector, options: WorkerOptions) -> None:
@@ -47,12 +52,36 @@ class WorkerState:
         self.worker_id: int | None = None
         self.registered_at = 0.0
         self.stopping = False
+        # Of statements that were given up lately: how many times as long they are waited for.
+        self._patience: dict[str, int] = {}
         self.lost = Wakeup()
         self.fetch = Wakeup()
-        self.more_to_fetch = False
 
-    async def execute(self, statement: Statement[T]) -> T:
-        return await self.connector.execute_async(statement)
+    async def execute(self, statement: Statement[T], limit_s: float | None = None) -> T:
+        """Run a statement.
+
+        Raises ConnectorException when there is no answer within `limit_s` seconds, by default those after which this
+        worker is lost: a peer that has vanished is not waited for, and no connection to it is used again.
+        """
+        patience = self._patience.get(statement.name, 1) if self._patience else 1
+        if limit_s is None:
+            limit_s = self.options.stalled_worker_timeout * patience
+        try:
+            with anyio.move_on_after(limit_s):
+                result = await self.connector.execute_async(statement)
+                if self._patience:
+                    self._patience.pop(statement.name, None)
+                return result
+        except ConnectorException as error:
+            if error.sqlstate == READ_ONLY:
+                await self.connector.renew_async()
+            raise
+        self._patience[statement.name] = min(2 * patience, MAX_PATIENCE)
+        await self.connector.renew_async()
+        raise ConnectorException(
+            f"no answer to {statement.name} within {limit_s:g} s: from the server, on the way to it, or for want of a "
+            "free connection in the pool"
+        )
 
     async def register(self) -> None:
         sent_at = time.monotonic()

@@ -11,19 +11,24 @@ class Wakeup:
     The waiter clears it BEFORE it looks for work: what is set while it looks then wakes it at once, and is not lost.
     """
 
-    __slots__ = ("_event",)
+    __slots__ = ("_event", "_is_set")
 
     def __init__(self) -> None:
         self._event = anyio.Event()
+        # Beside the event's own: most calls of `set` find it set, once for each job that ends.
+        self._is_set = False
 
     def set(self) -> None:
-        self._event.set()
+        if not self._is_set:
+            self._is_set = True
+            self._event.set()
 
     def is_set(self) -> bool:
-        return self._event.is_set()
+        return self._is_set
 
     def clear(self) -> None:
-        if self._event.is_set():
+        if self._is_set:
+            self._is_set = False
             self._event = anyio.Event()
 
     async def wait(self, timeout_s: float | None = None) -> bool:

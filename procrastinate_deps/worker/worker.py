@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import math
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,26 +15,36 @@ import anyio
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 
-from procrastinate_deps import statements
+from procrastinate_deps import eventloop, statements
 from procrastinate_deps.connectors.base import AsyncConnector
 from procrastinate_deps.context import AbortReason
 from procrastinate_deps.exceptions import ConnectorException, SyncConnectorConfigurationError
+from procrastinate_deps.middleware import Wrapping
 from procrastinate_deps.worker import options as defaults
 from procrastinate_deps.worker.aborter import Aborter
-from procrastinate_deps.worker.fetcher import Fetcher
+from procrastinate_deps.worker.exchange import Exchange
 from procrastinate_deps.worker.finisher import Finisher
 from procrastinate_deps.worker.heartbeat import Heartbeat
 from procrastinate_deps.worker.interrupts import Interrupts
+from procrastinate_deps.worker.line import Report
 from procrastinate_deps.worker.listener import Listener
 from procrastinate_deps.worker.options import DeleteJobs, WorkerOptions
+from procrastinate_deps.worker.orders import Orders
+from procrastinate_deps.worker.pruner import Pruner
 from procrastinate_deps.worker.rescuer import Rescuer
 from procrastinate_deps.worker.runner import Runner
+from procrastinate_deps.worker.scheduler import Scheduler
 from procrastinate_deps.worker.state import WorkerState
+from procrastinate_deps.worker.statistics import Statistics
+from procrastinate_deps.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import timedelta
 
     from procrastinate_deps.app import App
+    from procrastinate_deps.middleware import TaskMiddleware, WorkerMiddleware
+    from procrastinate_deps.worker.line import Line
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +81,9 @@ class Worker:
         Seconds that a stopping worker waits for running jobs; then they are aborted and put back. Default: no limit.
     listen_notify:
         Whether to listen for announcements, on a connection of its own. Default: True.
+    listen_dsn:
+        Where to listen, a connection string: for an app whose connector reaches the database through a pooler. Default:
+        as the connector says.
     delete_jobs:
         "never", "successful" or "always": whether jobs that ended are deleted. Default: "never".
     additional_context:
@@ -80,6 +96,18 @@ class Worker:
         Seconds without one after which a worker is lost and its jobs are taken back. Default: 30.
     max_rescues:
         How many times a job is taken back before it fails. Default: 3.
+    prune_after:
+        Hours, or a timedelta, after which jobs that ended are deleted: of all queues, however they ended, but none that
+        an unfinished child still has. Default: never.
+    blocked_loop_threshold:
+        Seconds that a task may block the event loop before there is a warning. None or 0: no warning. Default: 1.
+    task_middleware:
+        Functions around every task of their own kind, the first one outermost: sync ones around functions, async ones
+        around coroutine functions; see `procrastinate_deps.middleware`. Default: none.
+    worker_middleware:
+        Coroutine functions around the processing of every job, outside of all task_middleware. Default: none.
+    supervisor:
+        The line to the supervisor that started this process, if one did: see `procrastinate_deps.worker.processes`.
     """
 
     def __init__(
@@ -94,12 +122,18 @@ class Worker:
         abort_job_polling_interval: float = defaults.ABORT_POLL_INTERVAL_S,
         shutdown_graceful_timeout: float | None = None,
         listen_notify: bool = True,
+        listen_dsn: str | None = None,
         delete_jobs: DeleteJobs = "never",
         additional_context: Mapping[str, Any] | None = None,
         install_signal_handlers: bool = True,
         update_heartbeat_interval: float = defaults.HEARTBEAT_INTERVAL_S,
         stalled_worker_timeout: float = defaults.STALLED_TIMEOUT_S,
         max_rescues: int = defaults.MAX_RESCUES,
+        prune_after: float | timedelta | None = None,
+        blocked_loop_threshold: float | None = defaults.BLOCKED_LOOP_THRESHOLD_S,
+        task_middleware: Sequence[TaskMiddleware] | None = None,
+        worker_middleware: Sequence[WorkerMiddleware] | None = None,
+        supervisor: Line | None = None,
     ) -> None:
         self.app = app
         self.options = WorkerOptions(
@@ -111,21 +145,33 @@ class Worker:
             abort_job_polling_interval=abort_job_polling_interval,
             shutdown_graceful_timeout=shutdown_graceful_timeout,
             listen_notify=listen_notify,
+            listen_dsn=listen_dsn,
             delete_jobs=delete_jobs,
             additional_context=additional_context,
             install_signal_handlers=install_signal_handlers,
             update_heartbeat_interval=update_heartbeat_interval,
             stalled_worker_timeout=stalled_worker_timeout,
             max_rescues=max_rescues,
+            prune_after=prune_after,
+            blocked_loop_threshold=blocked_loop_threshold,
+            supervisor=supervisor,
         )
+        self._wrapping = Wrapping(self, task_middleware, worker_middleware)
         self._shift: Shift | None = None
         self._stop_requested = False
+        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
 
     def stop(self) -> None:
-        """Fetch nothing more, wait for the running jobs, return from `run`; called in the worker's event loop."""
+        """Fetch nothing more, wait for the running jobs, return from `run`. May be called in any thread."""
         self._stop_requested = True
-        if self._shift is not None:
+        if self._shift is None or self._home is None:
+            return
+        thread, loop = self._home
+        if thread == threading.get_ident():
             self._shift.stop()
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has stopped
+            loop.call_soon_threadsafe(self._shift.stop)
 
     async def run(self) -> None:
         """Work until stopped.
@@ -151,7 +197,8 @@ class Worker:
                 f"this app has {type(connector).__name__}"
             )
         await self.app.schema_manager.check_async()
-        shift = self._shift = Shift(self.app, connector, self.options)
+        self._home = threading.get_ident(), asyncio.get_running_loop()
+        shift = self._shift = Shift(self.app, connector, self.options, self._wrapping)
         if self._stop_requested:
             shift.stop()
         try:
@@ -168,47 +215,60 @@ class Worker:
 class Shift:
     """One run of a worker."""
 
-    def __init__(self, app: App, connector: AsyncConnector, options: WorkerOptions) -> None:
+    def __init__(self, app: App, connector: AsyncConnector, options: WorkerOptions, wrapping: Wrapping) -> None:
         self.failure: Exception | None = None
         self._options = options
         self._stop_requested = anyio.Event()
         self._over = anyio.Event()
-        self._fetched_last = anyio.Event()
         self._grace_s = options.shutdown_graceful_timeout
         self._winding_down = False
         # Cancelled when the worker shall stop at once.
         self._patience = anyio.CancelScope()
+        # The signal that said so, if it was one.
+        self._insistent: signal.Signals | None = None
 
         self._state = WorkerState(app, connector, options)
         self._finisher = Finisher(self._state)
-        self._runner = Runner(self._state, self._finisher)
-        self._fetcher = Fetcher(self._state, self._runner, self._finisher, self.stop)
+        self._statistics = Statistics(self._state)
+        self._runner = Runner(self._state, self._finisher, self._statistics, wrapping)
+        self._exchange = Exchange(self._state, self._runner, self._finisher, self.stop)
         self._aborter = Aborter(self._state, self._runner)
         self._listener = Listener(self._state, self._runner, self._aborter.look_now)
         self._heartbeat = Heartbeat(self._state, self._runner)
         self._rescuer = Rescuer(self._state)
+        self._scheduler = Scheduler(self._state)
+        self._pruner = Pruner(self._state)
+        self._watchdog = Watchdog(self._state, self._runner)
         self._interrupts = Interrupts(self._state, self.stop, self.stop_now)
+        self._orders = Orders(self._state, self.stop, self.stop_now)
 
     @property
     def _loops(self) -> list[Loop]:
         """In the order in which they start: one listens before the first fetch."""
         return [
             self._interrupts,
+            self._orders,
             self._finisher,
             self._runner,
             self._listener,
             self._heartbeat,
             self._aborter,
             self._rescuer,
-            self._fetcher,
+            self._scheduler,
+            self._statistics,
+            self._pruner,
+            self._watchdog,
+            self._exchange,
         ]
 
     def stop(self) -> None:
         self._state.stopping = True
+        self._runner.give_back_all_waiting()
         self._state.fetch.set()
         self._stop_requested.set()
 
-    def stop_now(self) -> None:
+    def stop_now(self, received: signal.Signals | None = None) -> None:
+        self._insistent = self._insistent or received
         self.stop()
         self._patience.cancel()
 
@@ -239,16 +299,21 @@ class Shift:
     async def _work(self) -> None:
         await self._state.register()
         logger.info(
-            "Worker %s starts: %s, up to %d job(s) at a time",
+            "Worker %s starts: %s, up to %d job(s) at a time, on %s",
             self._options.worker_name,
             "every queue" if self._options.queue_names is None else f"queues {', '.join(self._options.queue_names)}",
             self._options.concurrency,
-            extra=self._state.log_extra("start_worker"),
+            eventloop.running(),
+            extra=self._state.log_extra("start_worker", event_loop=eventloop.running()),
         )
         try:
             async with anyio.create_task_group() as group:
                 for loop in self._loops:
                     await group.start(self._guarded, loop)
+                if self._options.supervisor is not None:
+                    self._options.supervisor.report(
+                        Report.SERVES_UNTIL_STOPPED if self._options.wait else Report.SERVES_ONCE
+                    )
                 await self._stop_requested.wait()
                 await self._wind_down()
                 group.cancel_scope.cancel()
@@ -274,8 +339,9 @@ class Shift:
                 # What is waited for may never come.
                 self._patience.cancel()
         finally:
-            if loop is self._fetcher:
-                self._fetched_last.set()
+            if loop is self._exchange:
+                self._exchange.fetched_last.set()
+                self._finisher.send_fresh_too()
             once.started()
 
     async def _wind_down(self) -> None:
@@ -287,7 +353,7 @@ class Shift:
 
         with self._patience:
             with within(FAREWELL_S):
-                await self._fetched_last.wait()
+                await self._exchange.fetched_last.wait()
             with within():
                 await self._runner.idle()
             if self._runner.running:
@@ -304,12 +370,12 @@ class Shift:
         if self._patience.cancel_called:
             with anyio.move_on_after(FAREWELL_S):
                 self._runner.abandon_all()
-                await self._fetched_last.wait()
+                await self._exchange.fetched_last.wait()
                 await self._runner.idle()
                 await self._finisher.drained()
-            if self._interrupts.insistent is not None and self._runner.goes_on:
+            if self._insistent is not None and self._runner.goes_on:
                 await self._leave()
-                _die_of(self._interrupts.insistent)
+                _die_of(self._insistent)
         self._runner.close()
 
     async def _leave(self) -> None:
