@@ -10,13 +10,19 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check --no-input -q
 OLD_POSTGRESQL ?= 15
 PYTEST_OPTIONS ?= -n 2
 
-.PHONY: help demo test lint bench docs clean
+# How large the graphs of `make chaos` are, how often each of its tests runs in a row, and the seed of the first time.
+CHAOS_JOBS ?= 5000
+CHAOS_ROUNDS ?= 1
+CHAOS_SEED ?= 1
+
+.PHONY: help demo test lint chaos bench docs clean
 
 help:
 	@echo "make demo   see a workflow run in dependency order, on a PostgreSQL that is started for it"
 	@echo "make test   lint, types, import directions, and all tests"
 	@echo "make lint   the first three of these"
-	@echo "make bench  how long a fetch takes behind a large backlog"
+	@echo "make chaos  kill workers, connections and servers under graphs of 5,000 jobs; CHAOS_ROUNDS=20 does it 20 times"
+	@echo "make bench  measure this project and its peers, and write docs/benchmarks.md: 40 minutes, on an idle machine"
 	@echo "make docs   check the documents: links, and the examples by running them"
 	@echo "make clean  remove the virtual environment and all caches"
 
@@ -42,6 +48,10 @@ test: lint
 	@echo "== all tests, on PostgreSQL 18"
 	@$(PYTHON) -m pytest $(PYTEST_OPTIONS)
 
+chaos: $(VENV)/.dev
+	PROCRASTINATE_DEPS_CHAOS_JOBS=$(CHAOS_JOBS) PROCRASTINATE_DEPS_CHAOS_ROUNDS=$(CHAOS_ROUNDS) \
+		PROCRASTINATE_DEPS_CHAOS_SEED=$(CHAOS_SEED) $(PYTHON) -m pytest $(PYTEST_OPTIONS) tests/chaos
+
 bench: $(VENV)/.dev
 	$(PYTHON) -m benchmarks
 
@@ -49,7 +59,7 @@ docs: $(VENV)/.dev
 	$(PYTHON) -m pytest tests/docs
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .bench dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.run: pyproject.toml | $(PYTHON)

@@ -37,6 +37,8 @@ SETTINGS = {
     "deadlock_timeout": "200ms",
 }
 
+_SAME_ON_EVERY_VERSION = ("test_cli_", "test_demo_", "test_processes", "test_reload", "test_event_loops")
+
 _run_lock: FileLock | None = None
 
 
@@ -72,7 +74,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = [
         item
         for item in items
-        if "server" in getattr(item, "fixturenames", ()) and not item.path.name.startswith(("test_cli_", "test_demo_"))
+        if "server" in getattr(item, "fixturenames", ()) and not item.path.name.startswith(_SAME_ON_EVERY_VERSION)
     ]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen

@@ -175,7 +175,8 @@ def test_run_worker_opens_the_app_and_closes_it(
     monkeypatch.syspath_prepend(tmp_path)
     app = App.from_path("app_of_a_worker.app")
     results = []
-    for options in ({}, {"name": "given"}):
+    given: list[dict[str, Any]] = [{}, {"name": "given"}]
+    for options in given:
         with app.open():
             job_id = app.configure_task("who").defer()
         app.run_worker(**options)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from procrastinate_deps import App, SyncPsycopgConnector
-from procrastinate_deps.statements import register_worker
+from procrastinate_deps.jobs import JobSpec, PeriodicSpec
+from procrastinate_deps.statements import defer_periodic_job, fetch_jobs, register_periodic_tasks, register_worker
 from tests.integration.cli_process import Cli, environment
 from tests.integration.worker_helpers import query
 
@@ -88,3 +90,43 @@ def test_workers_live_stalled_and_lost(cli: Cli, app: App, dsn: str) -> None:
     lines = cli("list-workers").splitlines()
     assert lines[1].split()[:7] == ["1", "good", "live", "all", "0", "of", "3"]
     assert "q1, q2" in lines[2]
+    assert re.search(r"  \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ  36\d\d s ago  -$", lines[2])
+
+
+def test_what_workers_are_doing(cli: Cli, app: App, dsn: str) -> None:
+    for _ in range(29):
+        app.configure_task("c", queue="q3").defer()
+    worker = app.execute(register_worker("busy", "host", 42, ["q3"], 30, "1.2"))
+    started = [job.id for job in app.execute(fetch_jobs(["q3"], worker, 25))]
+    [shown] = cli.json("list-workers")
+    assert (shown["running"], shown["concurrency"]) == (25, 30)
+    assert shown["jobs"] == {str(job_id): "c" for job_id in started[:20]}
+    assert 0 <= shown["heartbeat_age_s"] < 30
+    named = ", ".join(f"{job_id} c" for job_id in started[:3])
+    assert cli("list-workers").splitlines()[1].endswith(f"  {named}, and 22 more")
+
+
+def test_periodic_tasks(cli: Cli, app: App) -> None:
+    done = cli.run("list-periodic")
+    assert (done.status, done.out) == (0, "")
+    assert "workers make theirs known" in done.err
+    night = PeriodicSpec(
+        periodic_id="n", cron="0 3 * * *", timezone="Asia/Tokyo", job=JobSpec(task_name="t", queue="q")
+    )
+    app.execute(
+        register_periodic_tasks(
+            [night, PeriodicSpec(periodic_id="", cron="@daily", timezone="UTC", job=JobSpec(task_name="u"))]
+        )
+    )
+    job_id = app.execute(defer_periodic_job(night, 86_400)).job_id
+    first, second = cli.json("list-periodic")
+    assert {name: first[name] for name in ("task_name", "periodic_id", "cron", "timezone", "queue", "last_at")} == {
+        "task_name": "t", "periodic_id": "n", "cron": "0 3 * * *", "timezone": "Asia/Tokyo", "queue": "q",
+        "last_at": "1970-01-02T00:00:00+00:00",
+    }  # fmt: skip
+    assert (first["last_job_id"], first["last_job_status"]) == (job_id, "todo")
+    assert first["next_at"].endswith("T18:00:00+00:00")
+    assert (second["last_at"], second["next_at"][11:]) == (None, "00:00:00+00:00")
+    _, line, other = cli("list-periodic").splitlines()
+    assert "  1970-01-02 00:00:00Z  " in line
+    assert other.split()[:2] == ["u", "-"]

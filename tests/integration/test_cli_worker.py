@@ -113,6 +113,11 @@ def test_its_options_by_variables_as_list_workers_shows_them(cli: Cli) -> None:
     assert cli.json("list-workers") == []
 
 
+def test_a_worker_may_not_be_lost_between_two_heartbeats(cli: Cli) -> None:
+    error = cli.run("worker", "--stalled-worker-timeout", "10", "--log-level", "warning").error
+    assert "stalled_worker_timeout=10.0 is not above update_heartbeat_interval=10.0" in error
+
+
 def test_jobs_that_ended_are_deleted_if_asked(cli: Cli, app: App) -> None:
     app.configure_task("charge").defer(order=7)
     failing = app.configure_task("fail").defer()
@@ -125,6 +130,9 @@ def test_jobs_that_ended_are_deleted_if_asked(cli: Cli, app: App) -> None:
     [
         ["--concurrency", "0"],
         ["--fetch-job-polling-interval", "0"],
+        ["--update-heartbeat-interval", "0"],
+        ["--stalled-worker-timeout", "-1"],
+        ["--max-rescues", "-1"],
         ["--shutdown-graceful-timeout", "-1"],
         ["--delete-jobs", "sometimes"],
         ["--log-level", "loud"],

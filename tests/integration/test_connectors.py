@@ -23,7 +23,7 @@ from procrastinate_deps.exceptions import (
     TransitionRefused,
     WorkerNotRegistered,
 )
-from procrastinate_deps.jobs import CancelKind, Job, JobSpec, Outcome, Status
+from procrastinate_deps.jobs import CancelKind, Job, JobSpec, Outcome, Pruned, Status
 from procrastinate_deps.retry import RetryDecision
 from procrastinate_deps.sql import find_folder, queries
 from tests.integration.ways import WAYS, Way
@@ -320,12 +320,18 @@ async def test_prune(way: Way) -> None:
     await defer(way, *[JobSpec(task_name="t")] * 3)
     for job in await fetch(way):
         await end(way, job, "succeeded")
-    assert await way.run(statements.prune_jobs(3600, ["succeeded"], None, 100)) == 0
+    nothing = Pruned(deleted=0, reached=None)
+    assert await way.run(statements.prune_jobs(3600, ["succeeded"], None, 100)) == nothing
     # a second from now: inside the caller's transaction now() is when it began, and so is the jobs' end
-    assert await way.run(statements.prune_jobs(-1, ["failed"], None, 100)) == 0
-    assert await way.run(statements.prune_jobs(-1, [Status.SUCCEEDED], "other", 100)) == 0
-    assert await way.run(statements.prune_jobs(-1, [Status.SUCCEEDED], None, 2)) == 2
-    assert await way.run(statements.prune_jobs(timedelta(seconds=-1), ["succeeded"], "default", 2)) == 1
+    assert await way.run(statements.prune_jobs(-1, ["failed"], None, 100)) == nothing
+    assert await way.run(statements.prune_jobs(-1, [Status.SUCCEEDED], "other", 100)) == nothing
+    assert await way.run(statements.count_prunable(-1, [Status.SUCCEEDED], None)) == 3
+    batch = await way.run(statements.prune_jobs(-1, [Status.SUCCEEDED], None, 2))
+    assert batch.deleted == 2
+    assert batch.reached is not None
+    assert batch.reached.tzinfo is UTC
+    rest = statements.prune_jobs(timedelta(seconds=-1), ["succeeded"], "default", 2, batch.reached, wait=False)
+    assert await way.run(rest) == Pruned(deleted=1, reached=None)
     assert await way.run(statements.list_jobs()) == []
 
 
@@ -452,7 +458,7 @@ def test_every_query_has_a_statement_and_every_statement_a_query() -> None:
     import inspect
 
     used = set()
-    for module in (statements.deferring, statements.working, statements.managing, statements.listing):
+    for module in filter(inspect.ismodule, vars(statements).values()):
         used |= set(re.findall(r'Statement\(\s*"(\w+)"', inspect.getsource(module)))
     files = {file.stem for file in (find_folder("_sql", "sql") / "queries").glob("*.sql")}
     assert files - used == {"migration_lock"}
@@ -464,7 +470,7 @@ def test_queries_of_jobs_have_the_same_columns() -> None:
     for name, text in queries("procrastinate_deps").items():
         if "job.claim" in text:
             lists[name] = re.findall(r"^    job\.(\w+(?:::text)?),?$", text, re.MULTILINE)
-    assert set(lists) == {"fetch_jobs", "get_job", "list_jobs", "stalled_jobs"}
+    assert set(lists) == {"get_job", "list_jobs", "stalled_jobs"}
     assert len({tuple(columns) for columns in lists.values()}) == 1
 
 

@@ -214,12 +214,41 @@ def test_no_secret_is_shown(dsn: str, caplog: pytest.LogCaptureFixture) -> None:
         assert connector.connection_parameters()["password"] == secret
         assert "s3cr" not in repr(connector)
         assert "host=h" in repr(connector)
+    for listening in (
+        PsycopgConnector(conninfo="host=h", listen_dsn=f"host=direct password='{secret}'"),
+        AsyncpgConnector("host=h", listen_dsn="postgresql://u:s3cr%2Ft%40%25@direct/d"),
+    ):
+        assert "s3cr" not in repr(listening)
+        assert "host=direct" in repr(listening)
     assert "s3cr" not in caplog.text
+    makers: list[Callable[..., AsyncConnector]] = [
+        lambda dsn, **options: PsycopgConnector(conninfo=dsn, **options),
+        AsyncpgConnector,
+    ]
     for malformed in ("host=h password=s3cret oops", "postgresql://u:s3cret@h:x:y/d"):
-        for make in (lambda dsn: PsycopgConnector(conninfo=dsn), AsyncpgConnector):
-            with pytest.raises(ValueError, match="connection") as refused:
-                make(malformed)
-            assert "s3cret" not in str(refused.value)
+        for make in makers:
+            for given in ({"dsn": malformed}, {"dsn": "host=h", "listen_dsn": malformed}):
+                with pytest.raises(ValueError, match="connection") as refused:
+                    make(**given)
+                assert "s3cret" not in str(refused.value)
+
+
+@async_connectors
+async def test_where_it_listens_in_vain(make: Callable[..., AsyncConnector], dsn: str, tmp_path: Any) -> None:
+    """The error is about that place, and shows no password: neither its own nor one that stood beside the main one."""
+    connector = make(dsn, listen_dsn=f"host={tmp_path} user=someone password=s3cret dbname=d")
+    async with connector:
+        assert await connector.execute_async(statements.check_connection())
+        with pytest.raises(ConnectorException, match=r"can't connect.*someone") as refused:
+            async with connector.listen("c"):
+                pass
+        assert "s3cret" not in str(refused.value)
+        # the one who listens can say it, too
+        with pytest.raises(ConnectorException, match=r"can't connect.*other"):
+            async with connector.listen("c", f"host={tmp_path} user=other dbname=d"):
+                pass
+        async with connector.listen("c", dsn):
+            pass
 
 
 FLAKY = """
@@ -243,9 +272,9 @@ def flaky(failures: int, code: str = "40P01") -> statements.Statement[int]:
 async def test_deadlocks_and_serialisation_failures_are_retried(make: Callable[..., AsyncConnector], dsn: str) -> None:
     script(dsn, FLAKY)
     connector = make(dsn)
-    connector._queries = FLAKY_QUERY
+    connector._queries = {**connector._queries, **FLAKY_QUERY}
     twin = connector.sync_twin()
-    twin._queries = FLAKY_QUERY
+    twin._queries = {**twin._queries, **FLAKY_QUERY}
     async with connector:
         for code in ("40P01", "40001"):
             script(dsn, "ALTER SEQUENCE public.tries RESTART")
@@ -270,7 +299,7 @@ async def test_deadlocks_and_serialisation_failures_are_retried(make: Callable[.
 async def test_nothing_is_retried_on_a_callers_connection(dsn: str) -> None:
     script(dsn, FLAKY)
     connector = PsycopgConnector(conninfo=dsn)
-    connector._queries = FLAKY_QUERY
+    connector._queries = {**connector._queries, **FLAKY_QUERY}
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
         with pytest.raises(ConnectorException) as refused:
             await connector.execute_async(flaky(1), connection)

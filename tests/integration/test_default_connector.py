@@ -13,7 +13,7 @@ import psycopg_pool
 import pytest
 
 from procrastinate_deps import App, AppNotOpen, ConnectorException
-from procrastinate_deps.connectors import default
+from procrastinate_deps.connectors import LISTEN_DSN_VARIABLE, default
 from procrastinate_deps.connectors.default import DSN_VARIABLE, LIBPQ_VARIABLES
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (DSN_VARIABLE, *LIBPQ_VARIABLES):
+    for name in (DSN_VARIABLE, LISTEN_DSN_VARIABLE, *LIBPQ_VARIABLES):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -61,6 +61,14 @@ def test_a_broken_dsn_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DSN_VARIABLE, "user:s3cret@host")
     with pytest.raises(ConnectorException, match=DSN_VARIABLE) as raised:
         App().open()
+    assert "s3cret" not in str(raised.value)
+
+
+async def test_a_broken_listen_dsn_is_not_shown(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DSN_VARIABLE, dsn)
+    monkeypatch.setenv(LISTEN_DSN_VARIABLE, "user:s3cret@host")
+    with pytest.raises(ConnectorException, match=LISTEN_DSN_VARIABLE) as raised:
+        await App().open_async()
     assert "s3cret" not in str(raised.value)
 
 

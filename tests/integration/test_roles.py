@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -73,12 +74,31 @@ async def test_a_worker_runs_jobs_and_writes_through_functions_alone(dsn: str) -
         assert await connection.fetch(finish, parent, job["claim"]) == []
         assert await connection.fetchval(f"SELECT status::text FROM {S}.jobs WHERE id = $1", child) == "todo"
         assert await connection.fetchval(f"SELECT {S}.heartbeat($1)", worker) is True
+        periodic = (
+            '{"task_name": "p", "periodic_id": "", "cron": "", "timezone": "", "job": {"task_name": "p", "args": {}}}'
+        )
+        assert (
+            await connection.fetchval(f"SELECT task_name FROM {S}.register_periodic_tasks($1)", f"[{periodic}]") == "p"
+        )
+        deferred = await connection.fetchrow(f"SELECT * FROM {S}.defer_periodic_job($1, 100)", periodic)
+        assert deferred is not None
+        assert deferred["outcome"] == "deferred"
+        assert await connection.fetchval(f"SELECT {S}.run_periodic_task('p')") > deferred["job_id"]
+        assert await connection.fetchval(f"SELECT count(*) FROM {S}.periodic_tasks") == 1
+        assert await connection.fetchval(f"SELECT {S}.forget_periodic_task('p')") is True
         assert await connection.fetch(f"SELECT * FROM {S}.rescue_jobs()") == []
         assert await connection.fetchval(f"SELECT {S}.cancel_job($1)", child) is True
         await connection.execute(f"SELECT {S}.retry_job($1)", child)
         assert await connection.fetchval(f"SELECT {S}.pause_queue('default')") is True
         assert await connection.fetchval(f"SELECT {S}.resume_queue('default')") is True
         assert await connection.fetchval(f"SELECT count(*) FROM {S}.alembic_version") == 1
+        numbers = {f"{kind}_{name}": 1 for kind in ("run", "wait") for name in ("sum", "min", "max")}
+        histograms = {"run_histogram": [1], "wait_histogram": [1]}
+        stats = {"queue": "q", "task_name": "t", "status": "succeeded", "runs": 1, **numbers, **histograms}
+        add = f"SELECT {S}.add_job_stats($1, 1, '0', $2::text::jsonb)"
+        assert await connection.fetchval(add, worker, json.dumps([stats])) is True
+        assert await connection.fetchval(f"SELECT {S}.prune_job_stats('7 d')") == 0
+        assert await connection.fetchval(f"SELECT pruned FROM {S}.prune_jobs('1 h')") == 0
         await connection.execute(f"SELECT {S}.unregister_worker($1)", worker)
         await refused(connection, f"UPDATE {S}.jobs SET priority = 1")
         await refused(connection, f"DELETE FROM {S}.job_dependencies")

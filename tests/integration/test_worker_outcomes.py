@@ -39,6 +39,7 @@ JOB = Job(
     task_name="a_task",
     task_kwargs={},
     scheduled_at=None,
+    ready_at=None,
     attempts=0,
     abort_requested=False,
     worker_id=1,

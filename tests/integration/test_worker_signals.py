@@ -28,11 +28,24 @@ def app(dsn: str) -> Iterator[App]:
         yield app
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def uvloop(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _hangup_as_in_a_terminal() -> Iterator[None]:
+    """Also where the tests are run by nohup: what a process ignores its children ignore."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_the_running_job_end_and_starts_no_other(
-    app: App, dsn: str, tmp_path: Path, signum: signal.Signals
+    app: App, dsn: str, tmp_path: Path, signum: signal.Signals, uvloop: bool
 ) -> None:
-    with worker_process(dsn, tmp_path / "log") as worker:
+    with worker_process(dsn, tmp_path / "log", uvloop=uvloop) as worker:
         running = app.configure_task("wait_for_go").defer()
         wait_for_row(dsn, STARTED, running)
         worker.send(signum)
@@ -45,8 +58,8 @@ def test_a_signal_lets_the_running_job_end_and_starts_no_other(
     assert query(dsn, "SELECT FROM procrastinate_deps.workers") == []
 
 
-def test_a_second_signal_ends_at_once_and_puts_the_job_back(app: App, dsn: str, tmp_path: Path) -> None:
-    with worker_process(dsn, tmp_path / "log") as worker:
+def test_a_second_signal_ends_at_once_and_puts_the_job_back(app: App, dsn: str, tmp_path: Path, uvloop: bool) -> None:
+    with worker_process(dsn, tmp_path / "log", uvloop=uvloop) as worker:
         job_id = app.configure_task("wait_for_go").defer()
         wait_for_row(dsn, STARTED, job_id)
         worker.send(signal.SIGTERM)
@@ -57,8 +70,32 @@ def test_a_second_signal_ends_at_once_and_puts_the_job_back(app: App, dsn: str, 
     assert query(dsn, "SELECT FROM procrastinate_deps.workers") == []
 
 
-def test_a_second_signal_ends_even_where_a_thread_goes_on(app: App, dsn: str, tmp_path: Path) -> None:
+def test_a_hangup_is_no_second_signal(app: App, dsn: str, tmp_path: Path) -> None:
     with worker_process(dsn, tmp_path / "log") as worker:
+        job_id = app.configure_task("wait_for_go").defer()
+        wait_for_row(dsn, STARTED, job_id)
+        worker.send(signal.SIGTERM)
+        worker.wait_for("stopping, running jobs are waited for")
+        worker.send(signal.SIGHUP)
+        query(dsn, "INSERT INTO go VALUES (%s)", job_id)
+        assert worker.wait() == 0
+    assert query(dsn, "SELECT status::text FROM procrastinate_deps.jobs") == [("succeeded",)]
+
+
+def test_a_hangup_that_is_ignored_stays_so(app: App, dsn: str, tmp_path: Path) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with worker_process(dsn, tmp_path / "log") as worker:
+        worker.wait_for("starts")
+        worker.send(signal.SIGHUP)
+        job_id = app.configure_task("step").defer()
+        wait_for_row(dsn, STATUS, job_id, "succeeded")
+        worker.send(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert "SIGHUP" not in worker.log.read_text()
+
+
+def test_a_second_signal_ends_even_where_a_thread_goes_on(app: App, dsn: str, tmp_path: Path, uvloop: bool) -> None:
+    with worker_process(dsn, tmp_path / "log", uvloop=uvloop) as worker:
         job_id = app.configure_task("deaf_thread").defer()
         wait_for_row(dsn, STARTED, job_id)
         worker.send(signal.SIGTERM)

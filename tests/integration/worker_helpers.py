@@ -76,7 +76,7 @@ async def ended(app: App, job_id: int) -> Job:
 
 async def idle(worker: Worker) -> None:
     """Wait until the worker has nothing to do: it listens, its last fetch brought nothing, and it sleeps."""
-    await until(lambda: worker._shift is not None and worker._shift._fetcher.sleeping, "an idle worker")
+    await until(lambda: worker._shift is not None and worker._shift._exchange.sleeping, "an idle worker")
 
 
 async def events(app: App, job_id: int) -> list[str]:

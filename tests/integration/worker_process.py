@@ -19,6 +19,7 @@ import anyio
 import psycopg
 
 from procrastinate_deps import App, JobContext, PsycopgConnector
+from procrastinate_deps.eventloop import backend_options
 
 if TYPE_CHECKING:
     import signal
@@ -78,7 +79,9 @@ def deaf_thread(context: JobContext) -> None:
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    anyio.run(lambda: work(**json.loads(os.environ[OPTIONS])))
+    options = json.loads(os.environ[OPTIONS])
+    loop = backend_options(options.pop("uvloop", False))
+    anyio.run(lambda: work(**options), backend_options=loop)
 
 
 async def work(**options: Any) -> None:

@@ -158,7 +158,9 @@ def delete(connection: Connection, ids: Iterable[int]) -> None:
 
 
 def prune(connection: Connection, statuses: Iterable[str]) -> int:
-    return cast("int", _value(connection, "SELECT procrastinate_deps.prune_jobs('0 s', %s)", list(statuses)))
+    return cast(
+        "int", _value(connection, "SELECT pruned FROM procrastinate_deps.prune_jobs('0 s', %s)", list(statuses))
+    )
 
 
 def set_status(connection: Connection, ids: Iterable[int], status: str) -> None:

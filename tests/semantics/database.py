@@ -194,7 +194,7 @@ class Database:
     async def prune(self, *statuses: str) -> int:
         """Whatever ended before this statement."""
         pruned = await self.value(
-            f"SELECT {SCHEMA}.prune_jobs(interval '0', $1)",
+            f"SELECT pruned FROM {SCHEMA}.prune_jobs(interval '0', $1)",
             statuses or ("succeeded", "failed", "cancelled", "aborted"),
         )
         assert isinstance(pruned, int)

@@ -212,7 +212,7 @@ async def test_4_3_pruning_takes_what_it_was_asked_for(db: Database) -> None:
     for status in ENDED[:3]:
         await db.finish({jobs[status]: status})
     await db.end("succeeded", elsewhere)
-    prune = f"SELECT {SCHEMA}.prune_jobs($1::text::interval, $2, $3, $4)"
+    prune = f"SELECT pruned FROM {SCHEMA}.prune_jobs($1::text::interval, $2, $3, $4)"
     assert await db.value(prune, "1 h", list(ENDED), None, 10) == 0
     assert await db.value(prune, "0", ["succeeded"], "q", 10) == 1
     assert await db.statuses(jobs["succeeded"], elsewhere) == [None, "succeeded"]

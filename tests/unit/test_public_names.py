@@ -22,7 +22,7 @@ def test_the_version() -> None:
     assert procrastinate_deps.__version__ == metadata.version("procrastinate-deps")
 
 
-@pytest.mark.parametrize("module", ["psycopg", "asyncpg", "alembic", "sqlalchemy", "click", "rich"])
+@pytest.mark.parametrize("module", ["psycopg", "asyncpg", "alembic", "sqlalchemy", "click", "rich", "croniter"])
 def test_importing_brings_no_driver(module: str) -> None:
     """psycopg can't be imported on a machine without libpq, where asyncpg works; the others cost time."""
     script = f"import sys, procrastinate_deps; procrastinate_deps.App; sys.exit({module!r} in sys.modules)"

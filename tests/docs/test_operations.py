@@ -1,0 +1,81 @@
+"""docs/operations.md: what it shows works as it stands, and what it names exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from procrastinate_deps.jobs import Status
+from procrastinate_deps.manager import JobManager
+from procrastinate_deps.worker import outcomes, pruner, statistics, watchdog
+from tests.docs.test_readme import REPOSITORY
+from tests.docs.test_workers import worker_options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXT = (REPOSITORY / "docs" / "operations.md").read_text()
+
+
+def block(language: str) -> str:
+    found = re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+    assert len(found) == 1, f"the page has {len(found)} {language} blocks"
+    return str(found[0])
+
+
+def test_the_example(empty_dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(block("python"))
+    environment = os.environ | {"PROCRASTINATE_DEPS_DSN": empty_dsn, "PYTHONPATH": str(tmp_path)}
+    outputs: list[str] = []
+    for line in block("console").splitlines():
+        command = shlex.split(line.removeprefix("$ "))
+        if command[0] == "export":
+            name, _, value = command[1].partition("=")
+            environment[name] = value
+            continue
+        assert command[0] == "python"
+        done = subprocess.run(
+            [sys.executable, *command[1:]],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        outputs.append(done.stdout)
+    reported, pruned, listed = outputs[-3:]
+    for line, status in zip(reported.splitlines(), ("failed", "succeeded"), strict=True):
+        assert re.fullmatch(rf"shop\.charge {status}: 1 runs, 95 % within \d+\.\d ms", line)
+    assert pruned == "1 job(s) deleted\n"
+    assert listed.count("shop.charge") == 1
+    assert "failed" in listed
+
+
+def test_what_it_names_exists() -> None:
+    flags = set(re.findall(r"`worker (--[a-z-]+)|`(--blocked[a-z-]+)", TEXT))
+    assert {flag for pair in flags for flag in pair if flag} <= set(worker_options())
+    verbs = set(re.findall(r"job_manager\.(\w+)", TEXT))
+    assert {"get_stats", "prune_jobs", "delete_old_jobs", "list_workers"} <= verbs
+    assert all(hasattr(JobManager, verb) for verb in verbs)
+    assert set(re.findall(r"--status (\w+)", TEXT)) <= {each.value for each in Status}
+
+
+def test_its_numbers_are_the_codes() -> None:
+    for number, said in (
+        (statistics.SEND_INTERVAL_S, r"every 10 seconds"),
+        (statistics.KEPT_FOR.days, r"kept for 7 days"),
+        (statistics.PRUNE_BATCH, r"1,000 rows at a time"),
+        (statistics.MAX_UNSENT_ROWS, r"keeps 20,000 rows"),
+        (statistics.MAX_TALLIES, r"more than 1,000 different"),
+        (pruner.INTERVAL_S / 60, r"looks every 5 minutes"),
+        (watchdog.REPEAT_AFTER_S / 60, r"in 5 minutes"),
+        (outcomes.MAX_ERROR_BYTES / 1000, r"up to 100 kB"),
+        (outcomes.MAX_RESULT_BYTES / 1_000_000, r"more than 1 MB"),
+    ):
+        assert re.search(said, TEXT), said
+        assert f"{number:,.0f}" in said

@@ -1,0 +1,105 @@
+"""docs/workers.md: what it shows works as it stands, and what it names exists."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from procrastinate_deps.cli.program import ENVIRONMENT_PREFIX, program
+from tests.docs.test_readme import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXT = (REPOSITORY / "docs" / "workers.md").read_text()
+
+
+def block(language: str) -> str:
+    found = re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+    assert len(found) == 1, f"the page has {len(found)} {language} blocks"
+    return str(found[0])
+
+
+def worker_options() -> dict[str, str]:
+    """The flags of `worker`, and the environment variable of each."""
+    with click.Context(program, info_name="procrastinate-deps", auto_envvar_prefix=ENVIRONMENT_PREFIX) as ctx:
+        command = program.get_command(ctx, "worker")
+        assert command is not None
+        inner = click.Context(command, parent=ctx, info_name="worker")
+        options: dict[str, str] = {"--help": ""}
+        for parameter in command.get_params(inner):
+            if isinstance(parameter, click.Option):
+                variable = parameter.envvar or f"{inner.auto_envvar_prefix}_{(parameter.name or '').upper()}"
+                options |= dict.fromkeys([*parameter.opts, *parameter.secondary_opts], str(variable))
+    return options
+
+
+def test_the_example(empty_dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(block("python"))
+    environment = os.environ | {
+        "PROCRASTINATE_DEPS_DSN": empty_dsn,
+        "PYTHONPATH": str(tmp_path),
+        "PROCRASTINATE_DEPS_LOG_FORMAT": "json",
+    }
+    records: list[dict[str, Any]] = []
+    listed = ""
+    for line in block("console").splitlines():
+        command = shlex.split(line.removeprefix("$ "))
+        if command[0] == "export":
+            name, _, value = command[1].partition("=")
+            environment[name] = value
+            continue
+        assert command[0] == "python"
+        done = subprocess.run(
+            [sys.executable, *command[1:]],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        if "worker" in command:
+            records = [json.loads(each) for each in done.stderr.splitlines()]
+        listed = done.stdout
+    assert listed.count("succeeded") == 2
+    shown = json.loads(block("json"))
+    (real,) = [record for record in records if (record.get("action"), record.get("job_id")) == (shown["action"], 1)]
+    assert set(real) == set(shown)
+    assert {name: real[name] for name in ("level", "logger", "task_name", "queue")} == {
+        name: shown[name] for name in ("level", "logger", "task_name", "queue")
+    }
+
+
+def test_every_option_and_variable_exists() -> None:
+    options = worker_options()
+    prose = re.sub(r"docker run --init", "", TEXT)
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", prose))
+    assert len(flags) > 10
+    assert flags <= set(options)
+    variables = set(re.findall(r"PROCRASTINATE_DEPS_[A-Z_]+", TEXT)) - {"PROCRASTINATE_DEPS_DSN"}
+    assert variables <= set(options.values())
+
+
+def test_the_service_is_stopped_with_more_patience_than_it_has_itself() -> None:
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[method-assign, assignment]
+    unit.read_string(block("ini"))
+    service = unit["Service"]
+    words = shlex.split(service["ExecStart"])
+    assert words[0].endswith("/procrastinate-deps")
+    graceful_s = float(words[words.index("--shutdown-graceful-timeout") + 1])
+    assert float(service["TimeoutStopSec"]) > graceful_s
+    with program.make_context("procrastinate-deps", words[1:], resilient_parsing=False) as ctx:
+        command = program.get_command(ctx, "worker")
+        assert command is not None
+        with command.make_context("worker", words[words.index("worker") + 1 :], parent=ctx) as inner:
+            assert inner.params["processes"] == 4
