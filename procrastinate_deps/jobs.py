@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -162,6 +162,8 @@ class JobSpec:
     ----------
     scheduled_at:
         An aware datetime before which it doesn't start.
+    schedule_in:
+        The same as a distance from the moment when it is deferred, by the database's clock; it wins.
     depends_on:
         Ids of jobs that exist.
     after:
@@ -175,6 +177,7 @@ class JobSpec:
     lock: str | None = None
     queueing_lock: str | None = None
     scheduled_at: datetime | None = None
+    schedule_in: timedelta | None = None
     run_when: RunWhen | str | None = None
     depends_on: Sequence[int] = ()
     after: Sequence[int] = ()

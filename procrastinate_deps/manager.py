@@ -122,7 +122,8 @@ class AsyncVerb(Generic[P, T]):
 
         # Like a bound method, but made once: this is in the path of every deferral.
         method = update_wrapper(method, self._verb)
-        vars(manager)[self._name] = method
+        if getattr(type(manager), self._name, None) is self:  # not by super(), from a class that overrides it
+            vars(manager)[self._name] = method
         return method
 
 

@@ -27,14 +27,16 @@ class RetryDecision:
     retry_at:
         An aware datetime before which the job doesn't start. Default: at once.
     retry_in:
-        The same as a distance from now: a timedelta, or a dict of its arguments. Not together with retry_at.
+        The same as a distance from now, by the database's clock: a timedelta, or a dict of its arguments. Not together
+        with retry_at, which then says what that is by the clock of this host.
     priority, queue, lock:
         New values for the job. Default: they stay as they are.
     """
 
-    __slots__ = ("lock", "priority", "queue", "retry_at")
+    __slots__ = ("lock", "priority", "queue", "retry_at", "retry_in")
 
     retry_at: datetime | None
+    retry_in: timedelta | None
     priority: int | None
     queue: str | None
     lock: str | None
@@ -50,8 +52,9 @@ class RetryDecision:
     ) -> None:
         if retry_at is not None and retry_in is not None:
             raise ValueError(f"retry_at={retry_at!r} and retry_in={retry_in!r} were both given; give one of them")
-        if retry_in is not None:
-            retry_at = utc_now() + as_timedelta(retry_in, "retry_in")
+        self.retry_in = None if retry_in is None else as_timedelta(retry_in, "retry_in")
+        if self.retry_in is not None:
+            retry_at = utc_now() + self.retry_in
         self.retry_at = None if retry_at is None else check_aware(retry_at, "retry_at")
         self.priority = priority
         self.queue = queue
@@ -131,7 +134,6 @@ class RetryStrategy(BaseRetryStrategy):
         if self.retry_exceptions and not isinstance(exception, tuple(self.retry_exceptions)):
             return None
         wait_s = self.wait_s(job.attempts)
-        # No wait is no moment either: a clock ahead of the database's would delay the retry.
         return RetryDecision(retry_in=timedelta(seconds=wait_s)) if wait_s else RetryDecision()
 
     def wait_s(self, attempts: int) -> float:

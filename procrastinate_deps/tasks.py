@@ -164,7 +164,12 @@ class JobDeferrer(Generic[D]):
         scheduled_at = self.spec.scheduled_at
         if self.schedule_in is not None:
             scheduled_at = utc_now() + self.schedule_in
-        return replace(self.spec, task_kwargs={**self.spec.task_kwargs, **task_kwargs}, scheduled_at=scheduled_at)
+        return replace(
+            self.spec,
+            task_kwargs={**self.spec.task_kwargs, **task_kwargs},
+            scheduled_at=scheduled_at,
+            schedule_in=self.schedule_in,
+        )
 
     def _send(self, specs: list[JobSpec]) -> list[int]:
         if not specs:

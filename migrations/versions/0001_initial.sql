@@ -591,7 +591,8 @@ $$;
 
 -- Defers any number of jobs and edges as one statement, all or nothing; returns the ids in the order of the batch.
 -- batch: a JSON array of objects with task_name and, as wanted: queue, priority, lock, queueing_lock, args (an object),
--- scheduled_at, run_when, depends_on (ids of existing jobs) and after (positions, from 0, of earlier jobs of the batch).
+-- scheduled_at or schedule_in (seconds from now: a client's clock may be wrong), run_when, depends_on (ids of existing
+-- jobs) and after (positions, from 0, of earlier jobs of the batch).
 -- Parents are locked KEY SHARE by one statement and their status is read by later ones: a parent that is just ending
 -- makes this wait and is then seen ended, or waits for this and then sees its new child.
 CREATE FUNCTION procrastinate_deps.defer_jobs(batch jsonb) RETURNS bigint[]
@@ -642,16 +643,19 @@ BEGIN
         (id, queue, task_name, priority, lock, queueing_lock, args, scheduled_at, run_when, status, gate)
     SELECT
         ids[b.nth], coalesce(b.queue, 'default'), b.task_name, coalesce(b.priority, 0), b.lock, b.queueing_lock,
-        coalesce(b.args, '{}'), b.scheduled_at, coalesce(b.run_when, 'all_finished'),
+        coalesce(b.args, '{}'), b.due, coalesce(b.run_when, 'all_finished'),
         CASE WHEN b.waits THEN 'blocked' ELSE 'todo' END::procrastinate_deps.job_status,
-        CASE WHEN NOT b.waits THEN procrastinate_deps.gate_for(b.scheduled_at) END
+        CASE WHEN NOT b.waits THEN procrastinate_deps.gate_for(b.due) END
     FROM (
-        SELECT *, coalesce(cardinality(x.depends_on), 0) + coalesce(cardinality(x.after), 0) > 0 AS waits
+        SELECT *, coalesce(cardinality(x.depends_on), 0) + coalesce(cardinality(x.after), 0) > 0 AS waits,
+            coalesce(statement_timestamp() + make_interval(secs => x.schedule_in), x.scheduled_at) AS due
         FROM ROWS FROM (jsonb_to_recordset(batch) AS (
             task_name text, queue text, priority integer, lock text, queueing_lock text, args jsonb,
-            scheduled_at timestamptz, run_when procrastinate_deps.run_when, depends_on bigint[], after integer[]))
+            scheduled_at timestamptz, schedule_in double precision, run_when procrastinate_deps.run_when,
+            depends_on bigint[], after integer[]))
             WITH ORDINALITY AS x (
-                task_name, queue, priority, lock, queueing_lock, args, scheduled_at, run_when, depends_on, after, nth)
+                task_name, queue, priority, lock, queueing_lock, args, scheduled_at, schedule_in, run_when, depends_on,
+                after, nth)
     ) AS b;
 
     IF cardinality(children) > 0 THEN
@@ -1210,7 +1214,9 @@ BEGIN
             SELECT j.id, j.worker_id, j.attempts + 1,
                 CASE WHEN u.error IS NULL THEN 'requeued' ELSE 'attempt_failed' END,
                 jsonb_strip_nulls(jsonb_build_object(
-                    'error', u.error, 'started_at', j.started_at, 'retry_at', retries -> j.id::text -> 'retry_at'))
+                    'error', u.error, 'started_at', j.started_at,
+                    'retry_at', coalesce(retries -> j.id::text -> 'retry_at', to_jsonb(
+                        now() + make_interval(secs => (retries -> j.id::text ->> 'retry_in')::double precision)))))
             FROM unnest(ids, errors) AS u (id, error)
             JOIN procrastinate_deps.jobs AS j ON j.id = u.id
             WHERE j.id = ANY (again);
@@ -1983,9 +1989,9 @@ BEGIN
 END
 $$;
 
--- Puts running jobs, held FOR UPDATE, back to todo. reschedule: a JSON object by job id with retry_at, priority, queue and
--- lock, each optional. A job whose queueing_lock was taken meanwhile can't go back: it fails with that reason, and is
--- returned.
+-- Puts running jobs, held FOR UPDATE, back to todo. reschedule: a JSON object by job id with retry_at or retry_in
+-- (seconds from now: a worker's clock may be wrong), priority, queue and lock, each optional. A job whose queueing_lock
+-- was taken meanwhile can't go back: it fails with that reason, and is returned.
 CREATE FUNCTION procrastinate_deps.requeue_jobs(
     ids bigint[], reschedule jsonb, rescued boolean, uncounted bigint[] DEFAULT '{}'
 ) RETURNS bigint[]
@@ -2362,14 +2368,17 @@ BEGIN
         abort_requested = false,
         attempts = j.attempts + (j.id <> ALL (uncounted))::integer,
         rescues = j.rescues + rescued::integer,
-        scheduled_at = r.retry_at,
-        gate = procrastinate_deps.gate_for(r.retry_at),
+        scheduled_at = r.at,
+        gate = procrastinate_deps.gate_for(r.at),
         priority = coalesce(r.priority, j.priority),
         queue = coalesce(r.queue, j.queue),
         lock = coalesce(r.lock, j.lock)
     FROM unnest(ids) AS i (id)
-    LEFT JOIN LATERAL jsonb_to_record(reschedule -> i.id::text)
-        AS r (retry_at timestamptz, priority integer, queue text, lock text) ON true
+    LEFT JOIN LATERAL (
+        SELECT coalesce(x.retry_at, now() + make_interval(secs => x.retry_in)) AS at, x.priority, x.queue, x.lock
+        FROM jsonb_to_record(reschedule -> i.id::text)
+            AS x (retry_at timestamptz, retry_in double precision, priority integer, queue text, lock text)
+    ) AS r ON true
     WHERE j.id = i.id;
 END
 $$;

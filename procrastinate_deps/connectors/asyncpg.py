@@ -13,7 +13,7 @@ import asyncpg
 from procrastinate_deps.connectors import asyncpg_driver as driver
 from procrastinate_deps.connectors import callers, dsn
 from procrastinate_deps.connectors.asyncpg_connect import connecting
-from procrastinate_deps.connectors.asyncpg_kept import KeptConnections
+from procrastinate_deps.connectors.asyncpg_kept import RELEASE_TIMEOUT_S, KeptConnections
 from procrastinate_deps.connectors.base import POOL_MAX_SIZE, POOL_MIN_SIZE, AsyncConnector, Listener
 from procrastinate_deps.connectors.errors import (
     MAX_RETRIES,
@@ -37,14 +37,13 @@ T = TypeVar("T")
 CLOSE_TIMEOUT_S = 1
 """How long a connection that listened may take to say goodbye."""
 
-RELEASE_TIMEOUT_S = 1
-"""How long the server may take to confirm the cancellation of a statement, before its connection is cut."""
-
 # options of asyncpg's create_pool that are the pool's; all others are each connection's
 _POOL_OPTIONS = frozenset(
     {"max_queries", "max_inactive_connection_lifetime", "connect", "setup", "init", "reset", "loop", "connection_class"}
     | {"record_class", "min_size", "max_size"}
 )
+# those by which a user says what is done with a connection between two statements: then the pool has it there
+_BETWEEN_STATEMENTS = frozenset({"setup", "reset", "max_queries", "max_inactive_connection_lifetime"})
 _UNPREPARED = {"statement_cache_size": 0}
 _LIBPQ_NAMES = {"database": "dbname", "timeout": "connect_timeout", "ssl": "sslmode"}
 _LIBPQ = frozenset({"host", "port", "user", "password", "passfile", "dbname", "connect_timeout", "sslmode", "service"})
@@ -89,6 +88,7 @@ class AsyncpgConnector(AsyncConnector):
         self._options = options
         self._pool: asyncpg.Pool[Any] | None = None
         self._owns_pool = False
+        self._keeps = not _BETWEEN_STATEMENTS & options.keys()
         self._kept = KeptConnections()
         self._parameters()  # what can't be understood is refused here, where it was written
 
@@ -155,15 +155,21 @@ class AsyncpgConnector(AsyncConnector):
         return statement.read(await self._rows(self._queries[statement.name], statement.values), self.json_loads)
 
     async def execute_script_async(self, script: str) -> None:
+        pool = self._opened()
         try:
-            async with self._opened().acquire() as connection:
+            # Not from the pool itself: all of its connections may be kept.
+            connection = await self._kept.take(pool)
+            try:
                 await driver.run_script_async(connection, script)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await pool.release(connection, timeout=RELEASE_TIMEOUT_S)
         except driver.ERRORS as error:
             raise driver.translated(error) from error
 
     async def renew_async(self) -> None:
+        self._kept.end_all()
         if self._pool is not None:
-            await self._kept.give_back_all(self._pool)
             await self._pool.expire_connections()
 
     @asynccontextmanager
@@ -264,9 +270,9 @@ class AsyncpgConnector(AsyncConnector):
         return self._pool
 
     async def _rows(self, query: str, values: Sequence[Any]) -> Sequence[Row]:
-        pool = self._opened()
         attempt = 0
         while True:
+            pool = self._opened()
             try:
                 connection = await self._kept.take(pool)
                 generation = self._kept.generation
@@ -278,7 +284,7 @@ class AsyncpgConnector(AsyncConnector):
                     with anyio.CancelScope(shield=True), contextlib.suppress(*driver.ERRORS):
                         await pool.release(connection, timeout=RELEASE_TIMEOUT_S)
                     raise
-                if not (self._owns_pool and self._kept.keep(connection, generation)):
+                if not (self._keeps and self._owns_pool and self._kept.keep(connection, generation)):
                     await pool.release(connection)
                 return rows
             except driver.ERRORS as error:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import anyio
 import asyncpg
+
+from procrastinate_deps.connectors import asyncpg_driver as driver
 
 if TYPE_CHECKING:
     import asyncpg.pool
@@ -14,6 +18,8 @@ Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[Any]"
 
 # asyncpg's own default for a connection that nobody uses (max_inactive_connection_lifetime).
 MAX_IDLE_S = 300.0
+# How long the pool may take to have one back.
+RELEASE_TIMEOUT_S = 1.0
 
 
 class KeptConnections:
@@ -28,14 +34,14 @@ class KeptConnections:
         self.generation = 0
 
     async def take(self, pool: asyncpg.Pool[Any]) -> Connection:
+        """One that was kept, or the pool's. It is kept again, or released to the pool, by whoever took it."""
+        # The first one is the one that nobody has used for longest, as after a time when many were.
+        while self._kept and time.monotonic() - self._kept[0][1] >= MAX_IDLE_S:
+            _end(self._kept.pop(0)[0])
         while self._kept:
-            connection, kept_at = self._kept.pop()
-            if _died(connection):
-                continue
-            if time.monotonic() - kept_at < MAX_IDLE_S:
+            connection, _ = self._kept.pop()
+            if not _died(connection):
                 return connection
-            connection.terminate()
-            await pool.release(connection)
         self._waiting += 1
         try:
             return await pool.acquire()
@@ -49,11 +55,26 @@ class KeptConnections:
         self._kept.append((connection, time.monotonic()))
         return True
 
+    def end_all(self) -> None:
+        """None of them is trusted any more, nor are those that are in use."""
+        self.generation += 1
+        while self._kept:
+            _end(self._kept.pop()[0])
+
     async def give_back_all(self, pool: asyncpg.Pool[Any]) -> None:
         self.generation += 1
         kept, self._kept = self._kept, []
-        for connection, _ in kept:
-            await pool.release(connection)
+        # All of them, whoever is cancelled meanwhile: the pool waits for each when it is closed.
+        with anyio.CancelScope(shield=True):
+            for connection, _ in kept:
+                with contextlib.suppress(*driver.ERRORS):
+                    await pool.release(connection, timeout=RELEASE_TIMEOUT_S)
+
+
+def _end(connection: Connection) -> None:
+    """Its place in the pool is free from now on."""
+    if not _died(connection):
+        connection.terminate()
 
 
 def _died(connection: Connection) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from procrastinate_deps.dependencies import run_when_value
 from procrastinate_deps.exceptions import InvalidArguments
 from procrastinate_deps.jsontext import JsonDumps, dump_arguments, encode
-from procrastinate_deps.statements.base import Statement, read_nothing, read_value, read_values
+from procrastinate_deps.statements.base import Statement, read_nothing, read_value, read_values, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ def defer_jobs(jobs: Sequence[JobSpec], *, json_dumps: JsonDumps = encode) -> St
 
     Raises InvalidArguments when an argument can't be stored as JSON.
     """
-    if len(jobs) == 1 and not jobs[0].depends_on and not jobs[0].after:
+    if len(jobs) == 1 and not jobs[0].depends_on and not jobs[0].after and jobs[0].schedule_in is None:
         return _defer_job(jobs[0], json_dumps)
     batch = "[" + ",".join(job_json(job, json_dumps) for job in jobs) + "]"
     # Only these two can fail for a reason of ours, and a savepoint costs two round trips.
@@ -33,11 +33,12 @@ def _defer_job(job: JobSpec, json_dumps: JsonDumps) -> Statement[list[int]]:
     values = (
         job.task_name,
         job.queue,
-        job.priority,
+        # As text, as in a batch: each driver has its own idea of a float, a large number and the last datetime.
+        str(job.priority),
         job.lock,
         job.queueing_lock,
         dump_arguments(job.task_name, job.task_kwargs, json_dumps),
-        job.scheduled_at,
+        None if job.scheduled_at is None else job.scheduled_at.isoformat(),
         None if job.run_when is None else run_when_value(job.run_when),
     )
     return Statement("defer_job", values, read_values, savepoint=job.queueing_lock is not None)
@@ -60,7 +61,10 @@ def job_json(job: JobSpec, json_dumps: JsonDumps) -> str:
         fields["lock"] = job.lock
     if job.queueing_lock is not None:
         fields["queueing_lock"] = job.queueing_lock
-    if job.scheduled_at is not None:
+    if job.schedule_in is not None:
+        # A distance goes as one: this host's clock may be wrong.
+        fields["schedule_in"] = seconds(job.schedule_in)
+    elif job.scheduled_at is not None:
         fields["scheduled_at"] = job.scheduled_at.isoformat()
     if job.run_when is not None:
         fields["run_when"] = run_when_value(job.run_when)

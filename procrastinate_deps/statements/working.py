@@ -138,8 +138,11 @@ def _list_or_none(names: Iterable[str] | None) -> list[str] | None:
 
 
 def _changes(retry: RetryDecision) -> dict[str, Any]:
+    # A distance goes as one: this host's clock may be wrong.
+    at = retry.retry_at if retry.retry_in is None else None
     changes = {
-        "retry_at": None if retry.retry_at is None else retry.retry_at.isoformat(),
+        "retry_at": None if at is None else at.isoformat(),
+        "retry_in": None if retry.retry_in is None else seconds(retry.retry_in),
         "priority": retry.priority,
         "queue": retry.queue,
         "lock": retry.lock,

@@ -66,6 +66,8 @@ class Run:
     started_at: float = 0.0
     asked_to_stop: AbortReason | None = None
     in_thread: bool = False
+    # It has left a cancel scope open, and may be cancelled by that.
+    left_open: bool = False
     # Said by the thread itself: an abandoned one goes on.
     thread_alive: bool = False
 
@@ -268,26 +270,18 @@ class Runner:
                 self._group.start_soon(self._slot, name="slot")
 
     async def _slot(self) -> None:
-        left_open = False
         try:
-            try:
-                with anyio.CancelScope() as scope:
-                    left_open = await self._run_one_after_another(scope)
-            except RuntimeError:  # what anyio says of a scope that is left before one inside of it
-                if not left_open:
-                    raise
+            with anyio.CancelScope() as scope:
+                await self._run_one_after_another(scope)
             # A cancellation that the job hasn't felt ends here.
             await anyio.lowlevel.cancel_shielded_checkpoint()
         except anyio.get_cancelled_exc_class():
-            if not left_open and _torn_down():
+            if _torn_down():
                 raise
         self._wake_slot()
 
-    async def _run_one_after_another(self, scope: anyio.CancelScope) -> bool:
-        """Return when a job was cancelled or has left a scope open: what may be left must not reach the next one.
-
-        Returns whether a scope is open inside of `scope`.
-        """
+    async def _run_one_after_another(self, scope: anyio.CancelScope) -> None:
+        """Return when a job was cancelled, or may have been: what may be left of that must not reach the next one."""
         wakeup = Wakeup()
         this_task = asyncio.current_task()
         while True:
@@ -295,17 +289,8 @@ class Runner:
             while self._next and self._begun < self._state.options.concurrency:
                 run = self._next.popleft()
                 await self._run(run, scope)
-                if _is_open_inside(scope):
-                    logger.warning(
-                        "Job %d (%s) has left a cancel scope or a task group open: perhaps an async generator that was "
-                        "not run to its end. Close it, as by contextlib.aclosing",
-                        run.job.id,
-                        run.job.task_name,
-                        extra=self._log("scope_left_open", run.job),
-                    )
-                    return True
-                if scope.cancel_called or (this_task is not None and this_task.cancelling()):
-                    return False
+                if scope.cancel_called or run.left_open or (this_task is not None and this_task.cancelling()):
+                    return
                 if time.monotonic() >= turn_ends_at:
                     await anyio.lowlevel.checkpoint()
                     turn_ends_at = time.monotonic() + MAX_TURN_S
@@ -376,9 +361,8 @@ class Runner:
         except anyio.get_cancelled_exc_class() as exception:
             if slot_scope.cancel_called:
                 return Cancelled()
-            # Not by this run's scope. Either the whole worker is being torn down, or the task cancelled itself, be it
-            # by a scope that it has left open.
-            if _torn_down() and not _is_open_inside(slot_scope):
+            # Not by this run's scope. Either the whole worker is being torn down, or the task cancelled itself.
+            if _torn_down():
                 raise
             return Raised(exception)
         except GeneratorExit:
@@ -404,9 +388,14 @@ class Runner:
         else:
             job = self._in_thread(run, functools.partial(task.func, *args, **kwargs))
         context_of_job = contextvars.copy_context()
-        value = await _in_context(job, context_of_job, self._wake_slot)
-        while type(value) is types.CoroutineType:
-            value = await _in_context(value, context_of_job, self._wake_slot)
+        try:
+            value = await _in_context(job, context_of_job, self._wake_slot)
+            while type(value) is types.CoroutineType:
+                value = await _in_context(value, context_of_job, self._wake_slot)
+        finally:
+            if run.scope is not None and _leave_scopes_inside(run.scope):
+                run.left_open = True
+                self._say_that_a_scope_was_open(run.job)
         return value
 
     async def _with_middleware(
@@ -445,6 +434,15 @@ class Runner:
             start_timestamp=time.time(),
             additional_context=dict(options.additional_context or {}),
             abort_reason=run.abort_reason,
+        )
+
+    def _say_that_a_scope_was_open(self, job: Job) -> None:
+        logger.warning(
+            "Job %d (%s) has left a cancel scope or a task group open: perhaps an async generator that was not run to "
+            "its end. Close it, as by contextlib.aclosing",
+            job.id,
+            job.task_name,
+            extra=self._log("scope_left_open", job),
         )
 
     def _log_start(self, job: Job) -> None:
@@ -539,9 +537,20 @@ def _in_context(
 _TASK_STATES: Mapping[Any, Any] = getattr(anyio_on_asyncio, "_task_states", {})
 
 
-def _is_open_inside(scope: anyio.CancelScope) -> bool:
-    """Whether this task has entered a cancel scope inside of `scope` and not left it."""
-    return getattr(_TASK_STATES.get(asyncio.current_task()), "cancel_scope", scope) is not scope
+def _leave_scopes_inside(scope: anyio.CancelScope) -> bool:
+    """Leave the cancel scopes that this task has entered inside of `scope` and not left; whether there were any.
+
+    They would cancel what runs here later, and `scope` itself can't be left before them.
+    """
+    state = _TASK_STATES.get(asyncio.current_task())
+    innermost: anyio.CancelScope | None = getattr(state, "cancel_scope", scope)
+    if innermost is scope:
+        return False
+    with contextlib.suppress(RuntimeError):  # one that anyio takes for another task's
+        while innermost is not scope and innermost is not None:
+            innermost.__exit__(None, None, None)
+            innermost = getattr(state, "cancel_scope", scope)
+    return True
 
 
 def _torn_down() -> bool:

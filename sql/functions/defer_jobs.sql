@@ -1,6 +1,7 @@
 -- Defers any number of jobs and edges as one statement, all or nothing; returns the ids in the order of the batch.
 -- batch: a JSON array of objects with task_name and, as wanted: queue, priority, lock, queueing_lock, args (an object),
--- scheduled_at, run_when, depends_on (ids of existing jobs) and after (positions, from 0, of earlier jobs of the batch).
+-- scheduled_at or schedule_in (seconds from now: a client's clock may be wrong), run_when, depends_on (ids of existing
+-- jobs) and after (positions, from 0, of earlier jobs of the batch).
 -- Parents are locked KEY SHARE by one statement and their status is read by later ones: a parent that is just ending
 -- makes this wait and is then seen ended, or waits for this and then sees its new child.
 CREATE FUNCTION procrastinate_deps.defer_jobs(batch jsonb) RETURNS bigint[]
@@ -51,16 +52,19 @@ BEGIN
         (id, queue, task_name, priority, lock, queueing_lock, args, scheduled_at, run_when, status, gate)
     SELECT
         ids[b.nth], coalesce(b.queue, 'default'), b.task_name, coalesce(b.priority, 0), b.lock, b.queueing_lock,
-        coalesce(b.args, '{}'), b.scheduled_at, coalesce(b.run_when, 'all_finished'),
+        coalesce(b.args, '{}'), b.due, coalesce(b.run_when, 'all_finished'),
         CASE WHEN b.waits THEN 'blocked' ELSE 'todo' END::procrastinate_deps.job_status,
-        CASE WHEN NOT b.waits THEN procrastinate_deps.gate_for(b.scheduled_at) END
+        CASE WHEN NOT b.waits THEN procrastinate_deps.gate_for(b.due) END
     FROM (
-        SELECT *, coalesce(cardinality(x.depends_on), 0) + coalesce(cardinality(x.after), 0) > 0 AS waits
+        SELECT *, coalesce(cardinality(x.depends_on), 0) + coalesce(cardinality(x.after), 0) > 0 AS waits,
+            coalesce(statement_timestamp() + make_interval(secs => x.schedule_in), x.scheduled_at) AS due
         FROM ROWS FROM (jsonb_to_recordset(batch) AS (
             task_name text, queue text, priority integer, lock text, queueing_lock text, args jsonb,
-            scheduled_at timestamptz, run_when procrastinate_deps.run_when, depends_on bigint[], after integer[]))
+            scheduled_at timestamptz, schedule_in double precision, run_when procrastinate_deps.run_when,
+            depends_on bigint[], after integer[]))
             WITH ORDINALITY AS x (
-                task_name, queue, priority, lock, queueing_lock, args, scheduled_at, run_when, depends_on, after, nth)
+                task_name, queue, priority, lock, queueing_lock, args, scheduled_at, schedule_in, run_when, depends_on,
+                after, nth)
     ) AS b;
 
     IF cardinality(children) > 0 THEN

@@ -68,7 +68,9 @@ BEGIN
             SELECT j.id, j.worker_id, j.attempts + 1,
                 CASE WHEN u.error IS NULL THEN 'requeued' ELSE 'attempt_failed' END,
                 jsonb_strip_nulls(jsonb_build_object(
-                    'error', u.error, 'started_at', j.started_at, 'retry_at', retries -> j.id::text -> 'retry_at'))
+                    'error', u.error, 'started_at', j.started_at,
+                    'retry_at', coalesce(retries -> j.id::text -> 'retry_at', to_jsonb(
+                        now() + make_interval(secs => (retries -> j.id::text ->> 'retry_in')::double precision)))))
             FROM unnest(ids, errors) AS u (id, error)
             JOIN procrastinate_deps.jobs AS j ON j.id = u.id
             WHERE j.id = ANY (again);

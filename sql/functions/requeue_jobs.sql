@@ -1,6 +1,6 @@
--- Puts running jobs, held FOR UPDATE, back to todo. reschedule: a JSON object by job id with retry_at, priority, queue and
--- lock, each optional. A job whose queueing_lock was taken meanwhile can't go back: it fails with that reason, and is
--- returned.
+-- Puts running jobs, held FOR UPDATE, back to todo. reschedule: a JSON object by job id with retry_at or retry_in
+-- (seconds from now: a worker's clock may be wrong), priority, queue and lock, each optional. A job whose queueing_lock
+-- was taken meanwhile can't go back: it fails with that reason, and is returned.
 CREATE FUNCTION procrastinate_deps.requeue_jobs(
     ids bigint[], reschedule jsonb, rescued boolean, uncounted bigint[] DEFAULT '{}'
 ) RETURNS bigint[]

@@ -12,14 +12,17 @@ BEGIN
         abort_requested = false,
         attempts = j.attempts + (j.id <> ALL (uncounted))::integer,
         rescues = j.rescues + rescued::integer,
-        scheduled_at = r.retry_at,
-        gate = procrastinate_deps.gate_for(r.retry_at),
+        scheduled_at = r.at,
+        gate = procrastinate_deps.gate_for(r.at),
         priority = coalesce(r.priority, j.priority),
         queue = coalesce(r.queue, j.queue),
         lock = coalesce(r.lock, j.lock)
     FROM unnest(ids) AS i (id)
-    LEFT JOIN LATERAL jsonb_to_record(reschedule -> i.id::text)
-        AS r (retry_at timestamptz, priority integer, queue text, lock text) ON true
+    LEFT JOIN LATERAL (
+        SELECT coalesce(x.retry_at, now() + make_interval(secs => x.retry_in)) AS at, x.priority, x.queue, x.lock
+        FROM jsonb_to_record(reschedule -> i.id::text)
+            AS x (retry_at timestamptz, retry_in double precision, priority integer, queue text, lock text)
+    ) AS r ON true
     WHERE j.id = i.id;
 END
 $$;

@@ -133,17 +133,22 @@ async def test_a_worker_that_was_cut_off_for_too_long_begins_anew(
 
 
 @drivers
-async def test_a_job_that_was_claimed_without_the_workers_knowledge_is_put_back(dsn: str, driver: str) -> None:
+async def test_a_job_that_was_claimed_without_the_workers_knowledge_is_put_back(
+    between: Network, dsn_between: str, dsn: str, driver: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """By a fetch that was held up on the way and came to the database when its connection had been given up."""
-    app = make_app(dsn, driver)
+    app = make_app(dsn_between, driver)
 
     @app.task(name="t", queue="q")
     async def t() -> None: ...
 
-    options = {"update_heartbeat_interval": 0.5, "fetch_job_polling_interval": 0.1, "listen_notify": False}
-    async with app.open_async(), working(app, queues=["q"], **options) as worker:
+    options = {"fetch_job_polling_interval": 0.1, "listen_notify": False}
+    async with app.open_async(), working(app, queues=["q"], **IMPATIENT, **options) as worker:
         await idle(worker)
         [[worker_id]] = query(dsn, "SELECT id FROM procrastinate_deps.workers")
+        between.fall_silent()
+        await until(lambda: "Fetching failed" in caplog.text, "a fetch without an answer")
+        # That one finds nothing when it arrives; this stands for one that does.
         job_id = await t.configure(queue="other").defer_async()
         assert query(dsn, f"SELECT id FROM procrastinate_deps.fetch_jobs(NULL, {worker_id}, 1)") == [(job_id,)]
         job = await job_when(app, job_id, "todo")
