@@ -136,6 +136,21 @@ async def test_what_waits_for_too_long_goes_back_and_others_run_it(
         assert seen.ahead not in seen.started
 
 
+@pytest.mark.usefixtures("patient")
+async def test_what_goes_back_is_not_fetched_again_by_the_statement_that_says_so(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene(app, monkeypatch) as seen:
+        assert seen.worker._shift is not None
+        # as where more jobs had ended while the last statement was under way than while this one is
+        seen.worker._shift._exchange._ended_meanwhile = 1
+        monkeypatch.setattr(runner_module, "MAX_AHEAD_S", 0)
+        seen.worker._shift._state.fetch.set()
+        assert (await job_when(app, seen.ahead, "todo")).claim == 1
+        await idle(seen.worker)
+        assert (await job_when(app, seen.ahead, "todo")).claim == 1
+
+
 async def test_another_worker_hears_of_what_went_back(app: App, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     other = make_app(dsn)
 

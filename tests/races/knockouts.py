@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.races import test_exchange_races as exchange_races
 from tests.races import test_lock_races as lock_races
 from tests.races import test_races as races
 from tests.races import test_worker_races as worker_races
@@ -331,7 +332,7 @@ KNOCKOUTS = [
     Knockout(
         "finish_jobs has no lock_timeout",
         "finish_jobs",
-        (("SET lock_timeout = '1s'\n", ""),),
+        (("PERFORM set_config('lock_timeout', lock_wait_ms::text, true);", ""),),
         races.test_a_cascade_held_by_an_open_deferral_gives_up_and_then_succeeds_one_by_one,
         "TimeoutError",
     ),
@@ -367,8 +368,8 @@ KNOCKOUTS = [
         "fetch_jobs",
         (
             (
-                "ORDER BY j.priority DESC, j.id\n                FOR NO KEY UPDATE SKIP LOCKED",
-                "ORDER BY j.priority DESC, j.id\n                FOR UPDATE SKIP LOCKED",
+                "ORDER BY ~j.priority, j.id\n                FOR NO KEY UPDATE SKIP LOCKED",
+                "ORDER BY ~j.priority, j.id\n                FOR UPDATE SKIP LOCKED",
             ),
         ),
         partial(worker_races.test_a_runnable_job_is_fetched_while_a_child_is_added_to_it, queues=["default", "other"]),
@@ -405,12 +406,83 @@ KNOCKOUTS = [
         "fetch_jobs",
         (
             (
-                "ORDER BY j.priority DESC, j.id\n                FOR NO KEY UPDATE SKIP LOCKED",
-                "ORDER BY j.priority DESC, j.id",
+                "ORDER BY ~j.priority, j.id\n                FOR NO KEY UPDATE SKIP LOCKED",
+                "ORDER BY ~j.priority, j.id",
             ),
         ),
         partial(worker_races.test_two_fetches_never_claim_one_job_twice, queues=["default", "other"]),
         "a job was claimed twice",
+    ),
+    # finish_jobs and fetch_jobs in one statement
+    Knockout(
+        "an exchange takes jobs with locks",
+        "fetch_jobs",
+        (("IF lock_free THEN\n                picked", "IF false THEN\n                picked"),),
+        exchange_races.test_an_exchange_waits_for_no_fetch_that_takes_a_lock,
+        "it waits for an open transaction",
+    ),
+    Knockout(
+        "an exchange does not say that it left jobs with locks",
+        "fetch_jobs",
+        (("CASE WHEN with_lock IS NULL THEN 'no' ELSE 'yes' END", "'no'"),),
+        exchange_races.test_an_exchange_waits_for_no_fetch_that_takes_a_lock,
+        "False",
+    ),
+    Knockout(
+        "what an exchange leaves is not announced",
+        "announce_left",
+        (("IF cardinality(unannounced) > 0 AND", "IF false AND"),),
+        exchange_races.test_what_an_exchange_leaves_is_announced,
+        "nobody hears of the job that was left",
+    ),
+    Knockout(
+        "what is in queues of others is not announced",
+        "announce_left",
+        ((" OR q.queue <> ALL (queues)", ""),),
+        exchange_races.test_what_is_in_queues_of_others_is_announced,
+        "nobody hears of the job that was left",
+    ),
+    Knockout(
+        "an exchange takes a full batch for all there was",
+        "fetch_jobs",
+        (("announce_left(all_seen AND with_lock IS NULL,", "announce_left(with_lock IS NULL,"),),
+        exchange_races.test_what_an_exchange_leaves_is_announced,
+        "nobody hears of the job that was left",
+    ),
+    Knockout(
+        "an exchange takes contention for the end of the queue",
+        "fetch_jobs",
+        (("announce_left(all_seen AND with_lock IS NULL,", "announce_left(wanted > 0 AND with_lock IS NULL,"),),
+        exchange_races.test_what_is_hidden_behind_rows_that_others_hold_is_announced,
+        "nobody hears of the job that was left",
+    ),
+    Knockout(
+        "what an exchange leaves because of a lock is not announced",
+        "fetch_jobs",
+        (("announce_left(all_seen AND with_lock IS NULL,", "announce_left(all_seen,"),),
+        exchange_races.test_what_an_exchange_leaves_because_of_its_lock_is_announced,
+        "nobody hears of the job that was left",
+    ),
+    Knockout(
+        "a child with a time to wait for is not announced",
+        "settle",
+        (("notify_queues(queues_scheduled, true)", "notify_queues(queues_scheduled)"),),
+        partial(exchange_races.test_what_has_a_time_to_wait_for_is_announced, how="child"),
+        "nobody hears of the job that waits for its time",
+    ),
+    Knockout(
+        "a retry with a time to wait for is not announced",
+        "requeue_jobs",
+        (("AND gate = 'scheduled'), true);", "AND gate = 'scheduled'));"),),
+        partial(exchange_races.test_what_has_a_time_to_wait_for_is_announced, how="retry"),
+        "nobody hears of the job that waits for its time",
+    ),
+    Knockout(
+        "a fetch that skips dead entries does not look from the start when it finds too little",
+        "fetch_jobs",
+        (("IF begin_at IS NOT NULL AND coalesce(seen, 0) < wanted THEN", "IF false THEN"),),
+        exchange_races.test_a_fetch_that_is_led_astray_finds_what_there_is,
+        "left where nobody looks",
     ),
     # locks
     Knockout(

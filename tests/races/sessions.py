@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import asyncpg
 
+from procrastinate_deps.sql import queries
+from procrastinate_deps.statements import finish_and_fetch
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "procrastinate_deps"
 JOBS = f"{SCHEMA}.jobs"
+QUERIES = queries(SCHEMA)
 DEADLINE_S = 20.0
 POLL_S = 0.002
 SETTINGS = {
@@ -86,6 +90,20 @@ class Session:
             json.dumps(retries or {}),
         )
         return {row["job_id"]: row["refused"] for row in rows}
+
+    async def exchange(
+        self, outcomes: dict[int, str], limit: int = 100, queues: list[str] | None = None
+    ) -> tuple[list[int], bool]:
+        """Ends jobs and fetches others by the statement that does both: what it fetched, and whether it left any."""
+        statement = finish_and_fetch([], "never", queues, self.race.worker, limit)
+        claims = [self.race.claims[id_] for id_ in outcomes]
+        ends = (list(outcomes), claims, list(outcomes.values()), [None] * len(outcomes), [None] * len(outcomes))
+        rows = await self.do(QUERIES[statement.name], *ends, *statement.values[len(ends) :])
+        told = [row["refused"] for row in rows if row["refused"] is not None]
+        assert set(told) <= {"left"}, f"could not be ended: {told}"
+        fetched = {row["id"]: row["claim"] for row in rows if row["refused"] is None}
+        self.race.claims |= fetched
+        return list(fetched), bool(told)
 
     async def end(self, id_: int, way: str, status: str = "failed") -> None:
         """Ends one job: by finish_jobs (again while it is busy), a plain UPDATE, cancel_job or DELETE."""
