@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -22,7 +22,7 @@ from procrastinate_deps.schema import SchemaManager
 from tests.places import server_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 VERSION_VARIABLE = "PROCRASTINATE_DEPS_TEST_PG"
 RUN_VARIABLE = "PROCRASTINATE_DEPS_TEST_RUN"
@@ -51,6 +51,15 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ[RUN_VARIABLE] = str(folder)
     _run_lock = FileLock(folder / "users.lock")
     _run_lock.acquire(shared=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+    """A report goes to xdist as UTF-8, and what a test has logged may hold half a character on purpose."""
+    data = yield
+    if data and data.get("sections"):
+        data["sections"] = [(name, text.encode(errors="backslashreplace").decode()) for name, text in data["sections"]]
+    return data
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 from procrastinate_deps.jobs import Status
 from procrastinate_deps.manager import JobManager
 from procrastinate_deps.worker import outcomes, pruner, statistics, watchdog
-from tests.docs.test_readme import REPOSITORY
+from tests.docs.pages import REPOSITORY, follow
 from tests.docs.test_workers import worker_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TEXT = (REPOSITORY / "docs" / "operations.md").read_text()
-
-
-def block(language: str) -> str:
-    found = re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-    assert len(found) == 1, f"the page has {len(found)} {language} blocks"
-    return str(found[0])
+PAGE = "docs/operations.md"
+TEXT = (REPOSITORY / PAGE).read_text()
 
 
 def test_the_example(empty_dsn: str, tmp_path: Path) -> None:
-    (tmp_path / "shop.py").write_text(block("python"))
-    environment = os.environ | {"PROCRASTINATE_DEPS_DSN": empty_dsn, "PYTHONPATH": str(tmp_path)}
-    outputs: list[str] = []
-    for line in block("console").splitlines():
-        command = shlex.split(line.removeprefix("$ "))
-        if command[0] == "export":
-            name, _, value = command[1].partition("=")
-            environment[name] = value
-            continue
-        assert command[0] == "python"
-        done = subprocess.run(
-            [sys.executable, *command[1:]],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        outputs.append(done.stdout)
+    outputs = [done.stdout for _, done in follow(PAGE, tmp_path, PROCRASTINATE_DEPS_DSN=empty_dsn)]
     reported, pruned, listed = outputs[-3:]
     for line, status in zip(reported.splitlines(), ("failed", "succeeded"), strict=True):
         assert re.fullmatch(rf"shop\.charge {status}: 1 runs, 95 % within \d+\.\d ms", line)

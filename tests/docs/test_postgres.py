@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import configparser
-import os
 import re
-import shlex
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 from procrastinate_deps.connectors import base, dsn
 from procrastinate_deps.worker import exchange, finisher, listener, options, state
-from tests.docs.test_readme import REPOSITORY
+from tests.docs.pages import REPOSITORY, block, follow
 from tests.integration import poolers
 
 if TYPE_CHECKING:
@@ -20,47 +16,20 @@ if TYPE_CHECKING:
 
     from procrastinate_deps._embedded.cluster import Cluster
 
-TEXT = (REPOSITORY / "docs" / "postgres.md").read_text()
-
-
-def block(language: str) -> str:
-    found = re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-    assert len(found) == 1, f"the page has {len(found)} {language} blocks"
-    return str(found[0])
+PAGE = "docs/postgres.md"
+TEXT = (REPOSITORY / PAGE).read_text()
 
 
 def test_the_example_behind_pgbouncer(server: Cluster, empty_dsn: str, tmp_path: Path) -> None:
-    (tmp_path / "shop.py").write_text(block("python"))
     with poolers.pgbouncer(server) as pooler:
-        environment = os.environ | {
-            "POOLER_DSN": pooler.through(empty_dsn),
-            "DIRECT_DSN": empty_dsn,
-            "PYTHONPATH": str(tmp_path),
-        }
-        output = ""
-        for line in block("console").splitlines():
-            command = shlex.split(line.removeprefix("$ "))
-            if command[0] == "export":
-                name, _, value = command[1].partition("=")
-                environment[name] = value
-                continue
-            assert command[0] == "python"
-            done = subprocess.run(
-                [sys.executable, *command[1:]],
-                cwd=tmp_path,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-            output = done.stdout
+        done = follow(PAGE, tmp_path, POOLER_DSN=pooler.through(empty_dsn), DIRECT_DSN=empty_dsn)
+    output = done[-1][1].stdout
     assert output.count("succeeded") == 1
 
 
 def test_the_pooler_is_one_that_the_page_is_about() -> None:
     shown = configparser.ConfigParser()
-    shown.read_string(block("ini"))
+    shown.read_string(block(PAGE, "ini"))
     assert shown["pgbouncer"]["pool_mode"] == "transaction"
     tested = (REPOSITORY / "tests" / "integration" / "poolers.py").read_text()
     assert "ignore_startup_parameters" not in tested, "the tests must run with what PgBouncer refuses by default"

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import configparser
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from procrastinate_deps.cli.program import ENVIRONMENT_PREFIX, program
-from tests.docs.test_readme import REPOSITORY
+from tests.docs.pages import REPOSITORY, block, follow
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TEXT = (REPOSITORY / "docs" / "workers.md").read_text()
-
-
-def block(language: str) -> str:
-    found = re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-    assert len(found) == 1, f"the page has {len(found)} {language} blocks"
-    return str(found[0])
+PAGE = "docs/workers.md"
+TEXT = (REPOSITORY / PAGE).read_text()
 
 
 def worker_options() -> dict[str, str]:
@@ -43,35 +35,14 @@ def worker_options() -> dict[str, str]:
 
 
 def test_the_example(empty_dsn: str, tmp_path: Path) -> None:
-    (tmp_path / "shop.py").write_text(block("python"))
-    environment = os.environ | {
-        "PROCRASTINATE_DEPS_DSN": empty_dsn,
-        "PYTHONPATH": str(tmp_path),
-        "PROCRASTINATE_DEPS_LOG_FORMAT": "json",
-    }
     records: list[dict[str, Any]] = []
     listed = ""
-    for line in block("console").splitlines():
-        command = shlex.split(line.removeprefix("$ "))
-        if command[0] == "export":
-            name, _, value = command[1].partition("=")
-            environment[name] = value
-            continue
-        assert command[0] == "python"
-        done = subprocess.run(
-            [sys.executable, *command[1:]],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    for command, done in follow(PAGE, tmp_path, PROCRASTINATE_DEPS_DSN=empty_dsn, PROCRASTINATE_DEPS_LOG_FORMAT="json"):
         if "worker" in command:
             records = [json.loads(each) for each in done.stderr.splitlines()]
         listed = done.stdout
     assert listed.count("succeeded") == 2
-    shown = json.loads(block("json"))
+    shown = json.loads(block(PAGE, "json"))
     (real,) = [record for record in records if (record.get("action"), record.get("job_id")) == (shown["action"], 1)]
     assert set(real) == set(shown)
     assert {name: real[name] for name in ("level", "logger", "task_name", "queue")} == {
@@ -92,7 +63,7 @@ def test_every_option_and_variable_exists() -> None:
 def test_the_service_is_stopped_with_more_patience_than_it_has_itself() -> None:
     unit = configparser.ConfigParser(interpolation=None)
     unit.optionxform = str  # type: ignore[method-assign, assignment]
-    unit.read_string(block("ini"))
+    unit.read_string(block(PAGE, "ini"))
     service = unit["Service"]
     words = shlex.split(service["ExecStart"])
     assert words[0].endswith("/procrastinate-deps")

@@ -15,7 +15,6 @@ from tests.integration.cli_process import REPO, Cli, environment
 
 # Here they run on uvloop: cancellation, timeouts, threads, signals, lost connections.
 from tests.integration.test_worker import (  # noqa: F401
-    app,
     test_a_cancelled_worker_stops_gracefully_and_is_then_cancelled,
     test_a_job_starts_when_its_time_comes,
     test_a_second_cancellation_stops_at_once,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
-import asyncpg
 import psycopg
 import pytest
 
-from procrastinate_deps import JobContext, statements
+from procrastinate_deps import JobContext
 from procrastinate_deps.connectors.base import AsyncConnector
 from procrastinate_deps.exceptions import ConnectorException
 from tests.chaos.network import Network
@@ -30,7 +28,7 @@ from tests.integration.worker_helpers import (
 from tests.places import server_folder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Iterator
 
     from procrastinate_deps import App
     from procrastinate_deps._embedded.cluster import Cluster
@@ -38,13 +36,6 @@ if TYPE_CHECKING:
 
 ENDS = "SELECT status::text, count(*), max(attempts) FROM procrastinate_deps.jobs GROUP BY 1 ORDER BY 1"
 drivers = pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
-
-
-@pytest.fixture(params=["psycopg", "asyncpg"])
-async def app(dsn: str, request: pytest.FixtureRequest) -> AsyncIterator[App]:
-    app = make_app(dsn, request.param)
-    async with app.open_async():
-        yield app
 
 
 class Line:
@@ -58,10 +49,15 @@ class Line:
         self.losing: dict[str, int] = {}
         # What was in them.
         self.lost: list[Any] = []
+        # The same for statements that don't even reach the database.
+        self.cutting: dict[str, int] = {}
         monkeypatch.setattr(app.connector, "execute_async", self)
 
     async def __call__(self, statement: Any, connection: Any = None) -> Any:
         self.asked.append(statement.name)
+        if self.cutting.get(statement.name, 0) > 0:
+            self.cutting[statement.name] -= 1
+            raise ConnectorException("the connection was lost before the statement came")
         answer = await self._execute(statement, connection)
         if self.losing.get(statement.name, 0) > 0 and getattr(answer, "jobs", answer):
             self.losing[statement.name] -= 1
@@ -107,6 +103,29 @@ async def test_jobs_whose_fetch_was_not_answered_are_put_back_and_run(
     assert query(dsn, ENDS) == [("succeeded", 30, 1)]
     requeued = "SELECT job_id FROM procrastinate_deps.job_events WHERE type = 'requeued' ORDER BY job_id"
     assert [row[0] for row in query(dsn, requeued)] == sorted(line.lost_jobs)
+
+
+async def test_ends_that_could_not_be_sent_are_not_taken_for_jobs_that_were_lost(
+    app: App, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+
+    @app.task(pass_context=True)
+    async def step(context: JobContext) -> None:
+        runs.append(context.job.id)
+        await anyio.sleep(0.002)
+
+    line = Line(app, monkeypatch)
+    line.cutting = {"finish_and_fetch": 3, "finish_jobs": 1}
+    ids = await step.batch_defer_async(*[{}] * 30)
+    async with working(app, concurrency=4):
+        for each in ids:
+            await ended(app, each)
+    assert set(line.cutting.values()) == {0}
+    assert "claimed_jobs" in line.asked
+    assert sorted(runs) == ids
+    assert query(dsn, ENDS) == [("succeeded", 30, 1)]
+    assert query(dsn, "SELECT type FROM procrastinate_deps.job_events") == []
 
 
 async def test_they_are_put_back_while_the_others_never_cease_to_end(
@@ -356,109 +375,3 @@ async def test_one_shot_ends_when_everything_has_ended(
     assert query(dsn, ENDS) == [("succeeded", 25, 2)]
     assert sorted(set(runs)) == ids
     assert len(runs) == 30
-
-
-# Jobs with locks, and without
-
-
-async def test_jobs_with_locks_are_not_starved_by_jobs_without(app: App, dsn: str) -> None:
-    runs: list[str | None] = []
-
-    @app.task(name="endless", pass_context=True)
-    async def endless(context: JobContext) -> None:
-        runs.append(context.job.lock)
-        # There is always a job without a lock that could start, and one that has just ended.
-        if context.job.lock is None and runs.count("one") < 3:
-            await app.configure_task("endless").batch_defer_async({}, {})
-
-    async with working(app, concurrency=2) as worker:
-        await idle(worker)
-        await endless.batch_defer_async(*[{}] * 10)
-        await until(lambda: len(runs) > 20, "a load")
-        ids = await endless.configure(lock="one").batch_defer_async({}, {}, {})
-        await until(lambda: runs.count("one") == 3, "the runs of those with the lock")
-        await idle(worker)
-        for each in ids:
-            assert (await ended(app, each)).status == "succeeded"
-
-
-@pytest.mark.parametrize("first", ["psycopg", "asyncpg"])
-async def test_two_workers_that_end_and_fetch_jobs_with_many_locks(
-    dsn: str, first: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    inside: dict[str, int] = {}
-    order: dict[str, list[int]] = {}
-    together: list[str] = []
-    apps = [make_app(dsn, first), make_app(dsn, "asyncpg")]
-
-    def register(app: App) -> Callable[..., Any]:
-        @app.task(name="locked", pass_context=True)
-        async def locked(context: JobContext) -> None:
-            lock = context.job.lock
-            if lock is not None:
-                inside[lock] = inside.get(lock, 0) + 1
-                if inside[lock] > 1:
-                    together.append(lock)
-                order.setdefault(lock, []).append(context.job.id)
-            await anyio.lowlevel.checkpoint()
-            if lock is not None:
-                inside[lock] -= 1
-
-        return locked.configure
-
-    configure, _ = [register(app) for app in apps]
-    async with apps[0].open_async(), apps[1].open_async():
-        ids: list[int] = []
-        for n in range(300):
-            lock = None if n % 5 == 0 else f"lock {n * 7 % 12}"
-            ids.append(await configure(lock=lock).defer_async())
-        async with working(apps[0], concurrency=8), working(apps[1], concurrency=8):
-            for each in ids:
-                assert (await ended(apps[0], each)).status == "succeeded"
-    assert together == [], "two jobs with one lock ran at the same time"
-    assert all(ran == sorted(ran) for ran in order.values())
-    assert query(dsn, ENDS) == [("succeeded", 300, 1)]
-    assert query(dsn, "SELECT * FROM procrastinate_deps.violations()") == []
-    actions = {record.__dict__.get("action") for record in caplog.records if record.levelno >= logging.WARNING}
-    assert actions <= {None}
-
-
-async def test_the_session_keeps_its_lock_timeout(dsn: str) -> None:
-    """Whether ends that are sent with a fetch are recorded or have to wait for too long."""
-    connection = await asyncpg.connect(dsn, server_settings={"lock_timeout": "7s"})
-    app = make_app(dsn)
-    exchange = statements.finish_and_fetch([], "never", None, 1, 1)
-    try:
-        async with app.open_async():
-            ids = await app.configure_task("t", allow_unknown=True).batch_defer_async({}, {})
-            child = await app.configure_task("t", allow_unknown=True, depends_on=ids[0]).defer_async()
-            worker = await app.job_manager.run_async(_call(statements.register_worker("w", "h", 1, None, 1, "0")))
-            jobs = await app.job_manager.run_async(_call(statements.fetch_jobs(None, worker, 2)))
-            claims = [job.claim for job in jobs]
-            sql = app.connector._queries[exchange.name]
-            values = (["succeeded"], [None], [None], "{}", "never", None, worker, 1)
-            async with await psycopg.AsyncConnection.connect(dsn) as holder:
-                await holder.execute("SELECT FROM procrastinate_deps.jobs WHERE id = %s FOR UPDATE", [child])
-                for query_, longest_ms in ((sql, 1000), (app.connector._queries["finish_jobs"], None)):
-                    given = values if query_ is sql else values[:-3]
-                    began = await connection.fetchval("SELECT clock_timestamp()")
-                    with pytest.raises(asyncpg.LockNotAvailableError):
-                        await connection.fetch(query_, ids[:1], claims[:1], *given)
-                    waited = (await connection.fetchval("SELECT clock_timestamp()")) - began
-                    waited_ms = waited.total_seconds() * 1000
-                    assert waited_ms >= 100
-                    assert longest_ms is None or waited_ms < longest_ms
-                    assert await connection.fetchval("SHOW lock_timeout") == "7s"
-            async with connection.transaction():
-                fetched = await connection.fetch(sql, ids[:1], claims[:1], *values)
-                assert [row["id"] for row in fetched] == [child]
-                assert await connection.fetchval("SHOW lock_timeout") == "7s"
-            assert await connection.fetchval("SHOW lock_timeout") == "7s"
-    finally:
-        await connection.close()
-
-
-def _call(statement: Any) -> Any:
-    from procrastinate_deps.manager import one
-
-    return one(statement)

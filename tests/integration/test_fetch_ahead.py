@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from procrastinate_deps import App
     from procrastinate_deps.worker import Worker
 
-DRIVERS = ["psycopg", "asyncpg"]
-
 
 def async_connector(app: App) -> AsyncConnector:
     assert isinstance(app.connector, AsyncConnector)
@@ -96,13 +94,6 @@ async def scene(
         finally:
             for release in releases.values():
                 release.set()
-
-
-@pytest.fixture(params=DRIVERS)
-async def app(dsn: str, request: pytest.FixtureRequest) -> AsyncIterator[App]:
-    app = make_app(dsn, request.param)
-    async with app.open_async():
-        yield app
 
 
 @pytest.fixture

@@ -12,21 +12,12 @@ import pytest
 from procrastinate_deps import builtin_tasks, statements
 from procrastinate_deps.jobs import TERMINAL, Pruned, Status
 from procrastinate_deps.worker import Worker, pruner
-from tests.integration.worker_helpers import ended, make_app, one_shot, query, until, working
+from tests.integration.worker_helpers import ended, one_shot, query, until, working
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from procrastinate_deps import App
 
 HOUR_S = 3600.0
-
-
-@pytest.fixture(params=["psycopg", "asyncpg"])
-async def app(dsn: str, request: pytest.FixtureRequest) -> AsyncIterator[App]:
-    app = make_app(dsn, request.param)
-    async with app.open_async():
-        yield app
 
 
 def end_long_ago(dsn: str, hours: float = 100, **jobs: int) -> None:

@@ -37,13 +37,6 @@ VARIABLE = contextvars.ContextVar("variable", default="nothing")
 ENDS = "SELECT status::text, count(*), max(attempts) FROM procrastinate_deps.jobs GROUP BY 1 ORDER BY 1"
 
 
-@pytest.fixture(params=["psycopg", "asyncpg"])
-async def app(dsn: str, request: pytest.FixtureRequest) -> AsyncIterator[App]:
-    app = make_app(dsn, request.param)
-    async with app.open_async():
-        yield app
-
-
 class Overlap:
     """How many are inside at the same time, in whatever thread."""
 

@@ -38,13 +38,6 @@ if TYPE_CHECKING:
     from procrastinate_deps import App
 
 
-@pytest.fixture(params=["psycopg", "asyncpg"])
-async def app(dsn: str, request: pytest.FixtureRequest) -> AsyncIterator[App]:
-    app = make_app(dsn, request.param)
-    async with app.open_async():
-        yield app
-
-
 # Milliseconds, as a rule; but the machine may be busy, and whatever was not announced takes minutes here.
 PROMPTLY = timedelta(seconds=3)
 

@@ -16,20 +16,13 @@ from tests.integration.cli_process import Cli, environment
 from tests.integration.worker_helpers import ended, make_app, one_shot, query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     from procrastinate_deps.jobs import Job
 
 S = "procrastinate_deps"
 DEEP = 5_000
-
-
-@pytest.fixture(params=["psycopg", "asyncpg"])
-async def app(dsn: str, request: pytest.FixtureRequest) -> AsyncIterator[App]:
-    app = make_app(dsn, request.param)
-    async with app.open_async():
-        yield app
 
 
 async def outcome(app: App, job_id: int) -> Job:

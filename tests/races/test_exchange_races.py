@@ -64,16 +64,16 @@ async def test_an_exchange_waits_for_no_fetch_that_takes_a_lock(race: Race) -> N
 
 
 async def test_exchanges_of_jobs_with_locks_of_each_other(race: Race) -> None:
-    """Each ends the job that has the lock of which the other one would fetch the next."""
+    """Each ends the job that has the lock of which the other one sees the next."""
     one, other = [(await race.running(lock=lock))[0] for lock in ("L", "M")]
     await race.deferred(*[job(lock=lock) for lock in ("M", "L", "M", "L")])
     await race.a.begin()
-    await race.b.begin()
     assert await race.a.exchange({one: "succeeded"}) == ([], True)
-    fetched = await race.start(race.b, race.b.exchange({other: "succeeded"})).passes()
-    assert fetched == ([], True)
+    # The first one has looked at the job that the lock is handed to, but waits for nobody in its turn.
+    exchange = race.start(race.b, race.b.exchange({other: "succeeded"}))
+    race.step(not await exchange.over_or_waiting(), "it waits for the head of the line")
     await race.a.commit()
-    await race.b.commit()
+    assert await exchange.done() == ([], True)
     assert len(await race.eye.fetch()) == 2
     await race.settled()
 
@@ -124,7 +124,7 @@ async def test_what_has_a_time_to_wait_for_is_announced(race: Race, how: str) ->
     if how == "child":
         await race.deferred(job(running, scheduled_at="2100-01-01T00:00:00Z"))
         heard = await Heard.by(race.c)
-        assert await race.a.exchange({running: "succeeded"}) == ([], False)
+        assert await race.a.exchange({running: "succeeded"}, queues=["default"]) == ([], False)
         queue = "default"
     else:
         heard = await Heard.by(race.c)
@@ -132,7 +132,7 @@ async def test_what_has_a_time_to_wait_for_is_announced(race: Race, how: str) ->
         await race.a.begin()
         await race.a.do("SELECT set_config('procrastinate_deps_internal.unannounced', '{}', true)")
         assert await race.a.finish({running: "todo"}, retries=retries) == {}
-        await race.a.do("SELECT FROM fetch_jobs(NULL, $1, 10, true)", race.worker)
+        await race.a.do("SELECT FROM fetch_jobs(ARRAY['running'], $1, 10, true)", race.worker)
         await race.a.commit()
         queue = "running"
     assert await heard.queues() == [queue], "nobody hears of the job that waits for its time"
