@@ -1028,7 +1028,8 @@ BEGIN
             FROM (
                 SELECT j.id, j.lock
                 FROM procrastinate_deps.jobs AS j
-                WHERE j.id = ANY (candidates) AND j.status = 'todo' AND j.gate IS NULL
+                -- IS TRUE: by its primary key. Of a table that was never analysed the planner may read all of jobs_fetch
+                WHERE j.id = ANY (candidates) AND (j.status = 'todo' AND j.gate IS NULL) IS TRUE
                 ORDER BY ~j.priority, j.id
                 FOR NO KEY UPDATE SKIP LOCKED
             ) AS x;

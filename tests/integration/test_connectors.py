@@ -470,8 +470,11 @@ def test_queries_of_jobs_have_the_same_columns() -> None:
     for name, text in queries("procrastinate_deps").items():
         if "job.claim" in text:
             lists[name] = re.findall(r"^    job\.(\w+(?:::text)?),?$", text, re.MULTILINE)
+    claimed = {name: lists.pop(name) for name in ("fetch_jobs", "finish_and_fetch")}
     assert set(lists) == {"get_job", "list_jobs", "stalled_jobs"}
     assert len({tuple(columns) for columns in lists.values()}) == 1
+    # Of a job that was just claimed the rest is known.
+    assert len({tuple(columns) for columns in claimed.values()}) == 1
 
 
 def test_every_query_can_be_prepared(dsn: str) -> None:

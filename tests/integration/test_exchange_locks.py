@@ -41,18 +41,19 @@ async def test_jobs_with_locks_are_not_starved_by_jobs_without(app: App, monkeyp
     async def endless(context: JobContext) -> None:
         runs.append(context.job.lock)
         # There is always a job without a lock that could start, and one that has just ended.
-        if context.job.lock is None and runs.count("one") < 3:
+        if context.job.lock is None and "one" not in runs:
             await app.configure_task("endless").batch_defer_async({}, {})
+            await anyio.sleep(0.001)
 
     async with working(app, concurrency=2) as worker:
         await idle(worker)
         await endless.batch_defer_async(*[{}] * 10)
         await until(lambda: len(runs) > 20, "a load")
         monkeypatch.setattr(app.connector, "execute_async", slow)
-        ids = await endless.configure(lock="one").batch_defer_async({}, {}, {})
-        await until(lambda: runs.count("one") == 3, "the runs of those with the lock")
-        for each in ids:
-            assert (await ended(app, each)).status == "succeeded"
+        # Just one: several could be all that a fetch looks at, and would stop everything else.
+        job_id = await endless.configure(lock="one").defer_async()
+        await until(lambda: "one" in runs, "the run of the one with the lock")
+        assert (await ended(app, job_id)).status == "succeeded"
 
 
 @pytest.mark.parametrize("first", ["psycopg", "asyncpg"])

@@ -19,7 +19,7 @@ from procrastinate_deps.exceptions import (
     TransitionRefused,
 )
 from procrastinate_deps.jobs import Job, JobSpec, Status
-from procrastinate_deps.manager import PRUNE_BATCH, AsyncVerb, JobManager, SyncVerb
+from procrastinate_deps.manager import PRUNE_BATCH, AsyncVerb, Call, JobManager, SyncVerb, one
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -200,3 +200,29 @@ def test_every_verb_has_a_twin_and_says_what_it_does() -> None:
         assert method.__doc__ == verb.__doc__
         assert inspect.iscoroutinefunction(method) == isinstance(verb, AsyncVerb)
         assert "job_id" in inspect.signature(JobManager(SyncPsycopgConnector()).get_job).parameters
+
+
+class OwnManager(JobManager):
+    """With a verb of a user's own in the place of one of ours."""
+
+    @staticmethod
+    def _own_status(job_id: int, connection: Any = None) -> Call[Status]:
+        return one(statements.get_job_status(job_id + 1), connection)
+
+    get_job_status_async = AsyncVerb(_own_status)
+
+    async def of_both(self, job_id: int) -> list[Status]:
+        return [await self.get_job_status_async(job_id), await super().get_job_status_async(job_id)]
+
+
+async def test_an_async_verb_is_made_once_and_can_be_overridden(dsn: str) -> None:
+    async with PsycopgConnector(conninfo=dsn) as connector:
+        ours, own = JobManager(connector), OwnManager(connector)
+        assert ours.get_job_status_async is ours.get_job_status_async
+        assert ours.get_job_status_async is not JobManager(connector).get_job_status_async
+        assert (ours.get_job_async.__doc__ or "").startswith("The job as it is now")
+        first, second = await ours.defer_jobs_async([JobSpec(task_name="t"), JobSpec(task_name="t")])
+        await ours.cancel_job_by_id_async(second)
+        assert second == first + 1
+        for _ in range(2):  # what super() gave is not what the manager gives from then on
+            assert await own.of_both(first) == ["cancelled", "todo"]

@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+from procrastinate_deps.jobs import JobSpec, Outcome
+from procrastinate_deps.sql import queries
+from procrastinate_deps.statements import defer_jobs, finish_and_fetch
+
+QUERIES = queries("procrastinate_deps")
 PAGE = Path(__file__).parents[2] / "docs" / "roles.md"
 S = "procrastinate_deps"
 if TYPE_CHECKING:
@@ -52,6 +57,9 @@ async def test_a_deferrer_defers_and_reads_nothing(dsn: str) -> None:
         (parent,) = await connection.fetchval(DEFER, '[{"task_name": "t"}]')
         batch = f'[{{"task_name": "t", "depends_on": [{parent}]}}, {{"task_name": "t", "after": [0]}}]'
         assert len(await connection.fetchval(DEFER, batch)) == 2
+        # as the library does it for one job
+        one = defer_jobs([JobSpec(task_name="t")])
+        assert await connection.fetchval(QUERIES[one.name], *one.values) > parent
         await refused(connection, READ)
         await refused(connection, f"UPDATE {S}.jobs SET priority = 1")
         await refused(connection, f"DELETE FROM {S}.jobs")
@@ -73,6 +81,15 @@ async def test_a_worker_runs_jobs_and_writes_through_functions_alone(dsn: str) -
         )
         assert await connection.fetch(finish, parent, job["claim"]) == []
         assert await connection.fetchval(f"SELECT status::text FROM {S}.jobs WHERE id = $1", child) == "todo"
+        one = defer_jobs([JobSpec(task_name="t")])
+        last = await connection.fetchval(QUERIES[one.name], *one.values)
+        both = finish_and_fetch([], "never", None, worker, 10)
+        fetched = await connection.fetch(QUERIES[both.name], *both.values)
+        assert [row["id"] for row in fetched] == [child, last]
+        outcomes = [Outcome(job_id=row["id"], claim=row["claim"], status="todo") for row in fetched]
+        both = finish_and_fetch(outcomes, "never", ["other"], worker, 10)
+        assert await connection.fetch(QUERIES[both.name], *both.values) == []
+        assert await connection.fetch(QUERIES["claimed_jobs"], worker) == []
         assert await connection.fetchval(f"SELECT {S}.heartbeat($1)", worker) is True
         periodic = (
             '{"task_name": "p", "periodic_id": "", "cron": "", "timezone": "", "job": {"task_name": "p", "args": {}}}'
