@@ -66,6 +66,8 @@ class Run:
     started_at: float = 0.0
     asked_to_stop: AbortReason | None = None
     in_thread: bool = False
+    # It did not go through in one go: others ran meanwhile.
+    waited: bool = False
     # It has left a cancel scope open, and may be cancelled by that.
     left_open: bool = False
     # Said by the thread itself: an abandoned one goes on.
@@ -109,8 +111,8 @@ class Runner:
 
     A slot runs one job after another, each in a context of its own (context variables are not shared). When a job waits
     for the first time, another slot goes on with the next one; a job that never waits costs neither a task nor a cancel
-    scope, which were half of what a worker spent on a job that does nothing. A slot whose job was cancelled, or has
-    left a scope open, isn't used again.
+    scope, which were half of what a worker spent on a job that does nothing. A slot whose job has waited, was cancelled
+    or has left a scope open isn't used again.
     """
 
     def __init__(self, state: WorkerState, finisher: Finisher, statistics: Statistics, wrapping: Wrapping) -> None:
@@ -281,7 +283,10 @@ class Runner:
         self._wake_slot()
 
     async def _run_one_after_another(self, scope: anyio.CancelScope) -> None:
-        """Return when a job was cancelled, or may have been: what may be left of that must not reach the next one."""
+        """Return when a job has waited, or was cancelled: what it tied to its task must not reach the next job.
+
+        That may be a timer that cancels the task, or a session that is kept for each task and was not closed.
+        """
         wakeup = Wakeup()
         this_task = asyncio.current_task()
         while True:
@@ -289,7 +294,12 @@ class Runner:
             while self._next and self._begun < self._state.options.concurrency:
                 run = self._next.popleft()
                 await self._run(run, scope)
-                if scope.cancel_called or run.left_open or (this_task is not None and this_task.cancelling()):
+                if (
+                    run.waited
+                    or scope.cancel_called
+                    or run.left_open
+                    or (this_task is not None and this_task.cancelling())
+                ):
                     return
                 if time.monotonic() >= turn_ends_at:
                     await anyio.lowlevel.checkpoint()
@@ -388,10 +398,15 @@ class Runner:
         else:
             job = self._in_thread(run, functools.partial(task.func, *args, **kwargs))
         context_of_job = contextvars.copy_context()
+
+        def waits() -> None:
+            run.waited = True
+            self._wake_slot()
+
         try:
-            value = await _in_context(job, context_of_job, self._wake_slot)
+            value = await _in_context(job, context_of_job, waits)
             while type(value) is types.CoroutineType:
-                value = await _in_context(value, context_of_job, self._wake_slot)
+                value = await _in_context(value, context_of_job, waits)
         finally:
             if run.scope is not None and _leave_scopes_inside(run.scope):
                 run.left_open = True

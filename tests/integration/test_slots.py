@@ -469,3 +469,17 @@ async def test_a_slow_json_loads_loses_nothing(dsn: str) -> None:
         await nothing.batch_defer_async(*[{}] * 10)
         await one_shot(app, concurrency=5, blocked_loop_threshold=None)
     assert query(dsn, ENDS) == [("succeeded", 10, 1)]
+
+
+async def test_jobs_that_wait_share_no_task(app: App) -> None:
+    """What is kept for each task, as a session of SQLAlchemy's async_scoped_session, is each job's own."""
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    @app.task
+    async def wait() -> None:
+        await anyio.lowlevel.checkpoint()
+        tasks.append(asyncio.current_task())
+
+    await wait.batch_defer_async({}, {}, {}, {})
+    await one_shot(app)
+    assert len(tasks) == len(set(tasks)) == 4
