@@ -223,7 +223,7 @@ class AsyncpgConnector(AsyncConnector):
         attributes = options.get("target_session_attrs") or parameters.get("target_session_attrs")
         # The one kind of search that has to look at all hosts before it decides.
         hosts = [] if attributes == "prefer-standby" else dsn.asyncpg_hosts(where, options)
-        return connecting(hosts, dsn.socket_options(dsn.transport_defaults(parameters) | parameters))
+        return connecting(hosts, dsn.socket_options(dsn.defaults(parameters) | parameters))
 
     def _knowing_arrays(self, init: Callable[[Any], Awaitable[None]] | None) -> Callable[[Any], Awaitable[None]]:
         """What is done first with each connection through a pooler.

@@ -23,7 +23,10 @@ _NOTICE_DEATH = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-_TRANSPORT_DEFAULTS = _NOTICE_DEATH | {"connect_timeout": str(CONNECT_TIMEOUT_S)}
+# All our texts are Unicode; a server of SQL_ASCII would send them as bytes of no encoding.
+_ENCODING = {"client_encoding": "UTF8"}
+_VARIABLES = {"PGCONNECT_TIMEOUT": "connect_timeout", "PGCLIENTENCODING": "client_encoding"}
+_DEFAULTS = _NOTICE_DEATH | _ENCODING | {"connect_timeout": str(CONNECT_TIMEOUT_S)}
 
 _SOCKET_NAMES = {
     "keepalives_idle": ("TCP_KEEPIDLE", "TCP_KEEPALIVE"),  # the latter is macOS'
@@ -56,7 +59,7 @@ def shown(parameters: Mapping[str, Any]) -> str:
     return " ".join(
         f"{name}={MASK if name in SECRETS else value}"
         for name, value in parameters.items()
-        if _TRANSPORT_DEFAULTS.get(name) != value
+        if _DEFAULTS.get(name) != value
     )
 
 
@@ -85,12 +88,12 @@ def options_for(dsn: str, options: Mapping[str, Any], names: Mapping[str, str]) 
     return {name: value for name, value in options.items() if names.get(name, name) not in said}
 
 
-def transport_defaults(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """libpq's parameters that say how long to wait for a silent peer, where neither these nor the environment do."""
+def defaults(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """libpq's parameters that are ours where neither these nor the environment say them: time limits, the encoding."""
     if "service" in parameters or os.environ.get("PGSERVICE"):
         return {}
-    defaults = _NOTICE_DEATH if os.environ.get("PGCONNECT_TIMEOUT") else _TRANSPORT_DEFAULTS
-    return {name: value for name, value in defaults.items() if name not in parameters}
+    said = {_VARIABLES[name] for name in _VARIABLES if os.environ.get(name)} | parameters.keys()
+    return {name: value for name, value in _DEFAULTS.items() if name not in said}
 
 
 def socket_options(parameters: Mapping[str, Any]) -> list[tuple[int, int, int]]:

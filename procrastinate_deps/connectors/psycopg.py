@@ -96,7 +96,7 @@ class _PsycopgConnector(Connector):
         self._connect_kwargs: dict[str, Any] = {
             "fallback_application_name": dsn.APPLICATION_NAME,
             "context": driver.adapters(),
-            **dsn.transport_defaults(self._parameters),
+            **dsn.defaults(self._parameters),
             **pool_kwargs.pop("kwargs", {}),
             "autocommit": True,
         }

@@ -31,7 +31,7 @@ AsyncConnection = psycopg.AsyncConnection[Any]
 def connect(parameters: Mapping[str, Any], **options: Any) -> SyncConnection:
     """Connect with libpq's parameters. Raises ConnectorException, which shows no secrets."""
     try:
-        return psycopg.connect(dsn.conninfo(parameters), **options)
+        return psycopg.connect(dsn.conninfo(dsn.defaults(parameters) | dict(parameters)), **options)
     except psycopg.Error as error:
         raise unreachable(error, parameters) from error
 

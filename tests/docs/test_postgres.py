@@ -42,7 +42,7 @@ def test_the_failover_address_is_understood() -> None:
 
 
 def test_the_numbers() -> None:
-    limits = dsn.transport_defaults({})
+    limits = dsn.defaults({})
     assert f"`keepalives_idle` ({limits['keepalives_idle']})" in TEXT
     assert f"`keepalives_interval` ({limits['keepalives_interval']})" in TEXT
     assert f"`keepalives_count` ({limits['keepalives_count']})" in TEXT

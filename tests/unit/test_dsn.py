@@ -100,22 +100,25 @@ def test_what_goes_along_with_a_second_connection_string() -> None:
 
 
 def test_silent_peers_are_noticed_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("PGSERVICE", "PGCONNECT_TIMEOUT"):
+    for variable in ("PGSERVICE", "PGCONNECT_TIMEOUT", "PGCLIENTENCODING"):
         monkeypatch.delenv(variable, raising=False)
-    ours = dsn.transport_defaults({})
+    ours = dsn.defaults({})
     assert set(ours) == {
+        "client_encoding",
         "connect_timeout",
         "keepalives_idle",
         "keepalives_interval",
         "keepalives_count",
         "tcp_user_timeout",
     }
-    assert "tcp_user_timeout" not in dsn.transport_defaults({"tcp_user_timeout": "0"})
-    assert dsn.transport_defaults({"service": "s"}) == {}
+    assert "tcp_user_timeout" not in dsn.defaults({"tcp_user_timeout": "0"})
+    assert dsn.defaults({"service": "s"}) == {}
     assert dsn.shown({"host": "h"} | ours) == "host=h"
     assert dsn.shown({"connect_timeout": "3"}) == "connect_timeout=3"
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "3")
-    assert "connect_timeout" not in dsn.transport_defaults({})
+    assert "connect_timeout" not in dsn.defaults({})
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    assert "client_encoding" not in dsn.defaults({})
 
 
 @pytest.mark.parametrize("parameter", ["channel_binding=require", "require_auth=scram-sha-256", "nonsense=1"])
