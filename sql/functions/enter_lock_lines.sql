@@ -111,7 +111,8 @@ BEGIN
     kin := ARRAY(
         SELECT j.id
         FROM procrastinate_deps.jobs AS j
-        WHERE j.id = ANY (kin || candidates) AND j.status = 'todo' AND j.gate IS NULL AND j.lock = ANY (busy)
+        -- IS TRUE: by its primary key, as in fetch_jobs
+        WHERE j.id = ANY (kin || candidates) AND (j.status = 'todo' AND j.gate IS NULL) IS TRUE AND j.lock = ANY (busy)
             AND j.id <> ALL (granted)
         ORDER BY j.id
         FOR NO KEY UPDATE SKIP LOCKED);
