@@ -71,7 +71,8 @@ class Durations:
             if count and below + count >= rank:
                 lower = max(self.min_s, BOUNDS_S[bucket - 1] if bucket else 0.0)
                 upper = min(self.max_s, BOUNDS_S[bucket]) if bucket < len(BOUNDS_S) else self.max_s
-                return lower + (upper - lower) * max(rank - below, 0) / count
+                # rounding may pass by an end
+                return min(max(lower + (upper - lower) * max(rank - below, 0) / count, lower), upper)
             below += count
         return self.max_s
 
