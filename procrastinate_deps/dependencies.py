@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
@@ -30,7 +31,20 @@ class HasJobId(Protocol):
     def job_id(self) -> int: ...
 
 
-Parent: TypeAlias = int | HasJobId
+class WorkflowPart:
+    """What stands for jobs of a workflow: a node, several of them, or the whole of it.
+
+    `procrastinate_deps.workflows` has them. A job of the same workflow can depend on one before anything is sent.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def sent_ids(self) -> tuple[Sequence[int], Sequence[int]]:
+        """The ids of the jobs, and of the whole workflows, that it stands for. Raises NotSentYet."""
+
+
+Parent: TypeAlias = int | HasJobId | WorkflowPart
 DependsOn: TypeAlias = Parent | Iterable[Parent] | None
 
 
@@ -57,6 +71,21 @@ def normalise_depends_on(depends_on: DependsOn) -> list[int]:
     ):
         return [_job_id(depends_on)]
     return list(dict.fromkeys(_job_id(parent) for parent in depends_on))
+
+
+def split_depends_on(depends_on: DependsOn) -> tuple[list[int], list[WorkflowPart]]:
+    """What `depends_on` means: ids of jobs, as `normalise_depends_on` gives them, and parts of workflows."""
+    if depends_on is None:
+        return [], []
+    if isinstance(depends_on, WorkflowPart):
+        return [], [depends_on]
+    if isinstance(depends_on, Iterable) and not isinstance(depends_on, (str, bytes)):
+        given = list(depends_on)
+        parts = [parent for parent in given if isinstance(parent, WorkflowPart)]
+        if len(parts) == len(given):
+            return [], parts
+        return normalise_depends_on([each for each in given if not isinstance(each, WorkflowPart)]), parts
+    return normalise_depends_on(depends_on), []
 
 
 def run_when_value(run_when: RunWhen | str) -> str:
@@ -96,6 +125,8 @@ def _what_instead(parent: Any) -> str:
     if hasattr(parent, "defer") and hasattr(parent, "configure"):
         name = getattr(parent, "name", parent)
         return f"got the task {name!r}: a task is not a job; pass the id that its defer() returned"
+    if isinstance(parent, WorkflowPart):
+        return f"got {parent!r}: only configure(depends_on=...) takes more of a workflow than one job"
     if hasattr(parent, "job_id"):
         return f"got a {type(parent).__name__} whose job_id is {parent.job_id!r}: it was not deferred yet"
     if callable(parent):

@@ -89,7 +89,46 @@ class JobAborted(ProcrastinateException):
 
 
 class JobFailed(ProcrastinateException):
-    """The job that was waited for did not succeed."""
+    """The job, or a job of the workflow, that was waited for did not succeed.
+
+    Attributes
+    ----------
+    job_id:
+        The job; None: of a workflow that was cancelled no job is left that would say why.
+    status:
+        How it ended: "failed", "aborted" or "cancelled".
+    error:
+        Its last error with the traceback, as it is stored; also a note of this exception. None: there was none.
+    cancel_kind, reason:
+        Of a cancelled job: "manual", "upstream" or "not_needed", and why.
+    workflow_id:
+        The workflow that was waited for; None: it was a job.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        job_id: int | None = None,
+        status: str | None = None,
+        error: str | None = None,
+        cancel_kind: str | None = None,
+        reason: str | None = None,
+        workflow_id: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.status = status
+        self.error = error
+        self.cancel_kind = cancel_kind
+        self.reason = reason
+        self.workflow_id = workflow_id
+        if error:
+            self.add_note(f"What the job has raised:\n{error.rstrip()}")
+
+
+class EndlessWait(ProcrastinateException):
+    """A running job can't wait for itself, nor for a job that waits for it: that would never end."""
 
 
 # Jobs and their dependencies
@@ -140,6 +179,22 @@ class JobAlreadyStarted(ProcrastinateException):
     """The job has started, so what it waits for can't be changed any more."""
 
 
+class NotSentYet(ProcrastinateException):
+    """The workflow has not been sent yet, so that it and its jobs have no ids: leave its `with` block first."""
+
+
+class NotReadYet(ProcrastinateException):
+    """The workflow has not been read from the database yet: call refresh(), or await refresh_async(), first."""
+
+
+class AlreadySent(ProcrastinateException):
+    """The workflow was sent: what is added to it now is added with workflow.add(...) or workflow.grow()."""
+
+
+class NodeNotFound(ProcrastinateException, LookupError):  # noqa: N818 - like its siblings
+    """The workflow has no node of this name."""
+
+
 class DependencyNotMet(ProcrastinateException):
     """The parents of the job ended in a way that its run_when rule doesn't allow it to run."""
 
@@ -149,6 +204,43 @@ class DependencyNotMet(ProcrastinateException):
         super().__init__(message)
         self.job_id = job_id
         self.parents = dict(parents or {})
+
+
+class WorkflowNotFound(ProcrastinateException):
+    """There is no workflow of this id: it was deleted, or never deferred."""
+
+    def __init__(self, message: str | None = None, *, workflow_id: int | None = None) -> None:
+        if message is None and workflow_id is not None:
+            message = f"there is no workflow {workflow_id}: it was deleted, or never deferred"
+        super().__init__(message)
+        self.workflow_id = workflow_id
+
+
+class WorkflowAlreadyRunning(AlreadyEnqueued):
+    """A unique workflow of this name is live already."""
+
+    def __init__(
+        self, message: str | None = None, *, workflow_id: int | None = None, workflow_name: str | None = None
+    ) -> None:
+        super().__init__(message or self.__doc__)
+        self.workflow_id = workflow_id
+        self.workflow_name = workflow_name
+
+
+class WorkflowCancelled(ProcrastinateException):
+    """The workflow was cancelled: it takes no more jobs until it is retried."""
+
+    def __init__(self, message: str | None = None, *, workflow_id: int | None = None) -> None:
+        super().__init__(message)
+        self.workflow_id = workflow_id
+
+
+class DuplicateNode(ProcrastinateException):
+    """A workflow has two jobs of one name."""
+
+    def __init__(self, message: str | None = None, *, node: str | None = None) -> None:
+        super().__init__(message)
+        self.node = node
 
 
 class TransitionRefused(ProcrastinateException):

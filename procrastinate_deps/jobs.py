@@ -60,6 +60,48 @@ class DeleteJobCondition(StrEnum):
     ALWAYS = "always"
 
 
+@dataclass(frozen=True, slots=True)
+class NotStored:
+    """Stands in the place of the result of a job that succeeded and whose result could not be stored.
+
+    It is no data: as the argument of a job it is refused like anything else that isn't JSON.
+
+    Attributes
+    ----------
+    reason:
+        Why it could not: it was not JSON, or it was too large.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run has come, as its task last said by `context.set_progress`.
+
+    Attributes
+    ----------
+    done, total:
+        In whatever the task counts; total None: it doesn't know.
+    message:
+        What it does at the moment.
+    updated_at:
+        When the database heard of it, which may be half a second later.
+    """
+
+    done: float
+    total: float | None = None
+    message: str | None = None
+    updated_at: datetime
+
+    @property
+    def fraction(self) -> float | None:
+        """From 0 to 1; None without a total. `done` may exceed a total that was guessed: that is 1, too."""
+        if self.total is None:
+            return None
+        return 1.0 if self.done >= self.total else self.done / self.total
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A job as it was when it was read. All times are aware, in UTC.
@@ -83,7 +125,7 @@ class Job:
     created_at, started_at, finished_at:
         When it was deferred, when its last run started, when it ended; None: not yet.
     result, error:
-        What the task returned; the last error with its traceback.
+        What the task returned, a `NotStored` where that could not be stored; the last error with its traceback.
     cancel_kind, cancel_reason:
         Why a cancelled job was cancelled.
     rescues:
@@ -94,6 +136,10 @@ class Job:
         Why a todo job can't be fetched yet; None: it can.
     ignores_dependencies:
         It was made runnable by hand, whatever its parents do.
+    workflow_id, node:
+        The workflow that it belongs to, and its name there.
+    progress:
+        How far its run is, or how far its last one came; None: its task hasn't said.
     """
 
     id: int
@@ -121,6 +167,9 @@ class Job:
     claim: int
     gate: Gate | None
     ignores_dependencies: bool
+    workflow_id: int | None = None
+    node: str | None = None
+    progress: Progress | None = None
 
     @property
     def job_id(self) -> int:
@@ -136,7 +185,7 @@ class Job:
     def log_context(self) -> dict[str, Any]:
         """The job's fields for a log record, as JSON can hold them."""
         fields = {name: getattr(self, name) for name in _JOB_FIELDS}
-        context = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in fields.items()}
+        context = {name: _for_json(value) for name, value in fields.items()}
         return {**context, "call_string": self.call_string}
 
     def evolve(self, **changes: Any) -> Job:
@@ -149,6 +198,14 @@ class UnreadableJob(Job):
     """A job that was claimed and whose arguments `json_loads` has refused: it can only fail, by its `problem`."""
 
     problem: Exception
+
+
+def _for_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Progress | NotStored):
+        return {name: _for_json(inner) for name, inner in dataclasses.asdict(value).items()}
+    return value
 
 
 _JOB_FIELDS = tuple(f.name for f in dataclasses.fields(Job))
@@ -168,6 +225,14 @@ class JobSpec:
         Ids of jobs that exist.
     after:
         Positions, from 0, of jobs that stand before this one in the same batch.
+    before:
+        Ids of jobs that exist, have not started, and shall wait for this one too.
+    workflow_id, workflow:
+        The workflow that it belongs to: the id of one that exists, or the position of one that is sent with it.
+    node:
+        Its name there.
+    depends_on_workflows, after_workflows:
+        Whole workflows that it depends on: ids of those that exist, positions of those that are sent with it.
     """
 
     task_name: str
@@ -181,6 +246,32 @@ class JobSpec:
     run_when: RunWhen | str | None = None
     depends_on: Sequence[int] = ()
     after: Sequence[int] = ()
+    before: Sequence[int] = ()
+    workflow_id: int | None = None
+    workflow: int | None = None
+    node: str | None = None
+    depends_on_workflows: Sequence[int] = ()
+    after_workflows: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowSpec:
+    """A workflow to make.
+
+    Attributes
+    ----------
+    unique:
+        Only while no other of its name that is unique, too, is live.
+    parent, parent_id:
+        The workflow that it is nested in: the position of an earlier one of the same statement, or the id of one that
+        exists.
+    """
+
+    name: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    unique: bool = False
+    parent: int | None = None
+    parent_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +288,8 @@ class Outcome:
         What the task returned: what JSON can hold.
     error:
         The error with its traceback.
+    in_workflow:
+        Whether the job belongs to a workflow, whose counts change.
     """
 
     job_id: int
@@ -205,6 +298,7 @@ class Outcome:
     result: Any = None
     error: str | None = None
     retry: RetryDecision | None = None
+    in_workflow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

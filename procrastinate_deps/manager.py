@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from dataclasses import dataclass
-from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from procrastinate_deps import statements
 from procrastinate_deps.dependencies import DependsOn, normalise_depends_on
@@ -24,6 +22,8 @@ from procrastinate_deps.jobs import (
 )
 from procrastinate_deps.statements import PAGE_SIZE, STALLED_AFTER_S, STATS_DIMENSIONS, STATS_STEP_S, Statement
 from procrastinate_deps.times import check_aware
+from procrastinate_deps.verbs import bulk, checking, explaining, results, workflows
+from procrastinate_deps.verbs.base import AsyncVerb, Call, Steps, SyncVerb, one
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from procrastinate_deps.durations import JobStats
     from procrastinate_deps.jsontext import JsonDumps
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 PRUNE_BATCH = 1000
@@ -55,76 +54,6 @@ class AsyncExecutor(Protocol):
     def json_dumps(self) -> JsonDumps: ...
 
     async def execute_async(self, statement: Statement[T], connection: Any = None) -> T: ...
-
-
-Steps: TypeAlias = Generator[Statement[Any], Any, T]
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
-    """What a verb asks for: statements, one after the other, and the connection to run them on (None: one of ours)."""
-
-    steps: Callable[[JsonDumps], Steps[T]]
-    connection: Any
-
-
-def one(statement: Statement[T], connection: Any = None) -> Call[T]:
-    """The call of a verb that is a single statement."""
-
-    def steps(json_dumps: JsonDumps) -> Steps[T]:
-        result: T = yield statement
-        return result
-
-    return Call(steps, connection)
-
-
-class SyncVerb(Generic[P, T]):
-    """A verb as a method that is not async."""
-
-    def __init__(self, verb: Callable[P, Call[T]]) -> None:
-        self._verb = verb
-        self.__doc__ = verb.__doc__
-
-    @overload
-    def __get__(self, manager: None, owner: type) -> SyncVerb[P, T]: ...
-    @overload
-    def __get__(self, manager: JobManager, owner: type) -> Callable[P, T]: ...
-    def __get__(self, manager: JobManager | None, owner: type) -> SyncVerb[P, T] | Callable[P, T]:
-        if manager is None:
-            return self
-
-        def method(*args: P.args, **kwargs: P.kwargs) -> T:
-            return manager.run(self._verb(*args, **kwargs))
-
-        return update_wrapper(method, self._verb)
-
-
-class AsyncVerb(Generic[P, T]):
-    """A verb as a coroutine method."""
-
-    def __init__(self, verb: Callable[P, Call[T]]) -> None:
-        self._verb = verb
-        self.__doc__ = verb.__doc__
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, manager: None, owner: type) -> AsyncVerb[P, T]: ...
-    @overload
-    def __get__(self, manager: JobManager, owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
-    def __get__(self, manager: JobManager | None, owner: type) -> AsyncVerb[P, T] | Callable[P, Coroutine[Any, Any, T]]:
-        if manager is None:
-            return self
-
-        async def method(*args: P.args, **kwargs: P.kwargs) -> T:
-            return await manager.run_async(self._verb(*args, **kwargs))
-
-        # Like a bound method, but made once: this is in the path of every deferral.
-        method = update_wrapper(method, self._verb)
-        if getattr(type(manager), self._name, None) is self:  # not by super(), from a class that overrides it
-            vars(manager)[self._name] = method
-        return method
 
 
 def _defer_jobs(jobs: Sequence[JobSpec], connection: Any = None) -> Call[list[int]]:
@@ -173,6 +102,7 @@ def _list_jobs(
     worker_id: int | None = None,
     limit: int | None = PAGE_SIZE,
     after: int | None = None,
+    workflow_id: int | None = None,
     connection: Any = None,
 ) -> Call[list[Job]]:
     """The jobs that all given filters fit, by id.
@@ -183,8 +113,10 @@ def _list_jobs(
         How many at most; None: all. Default: 1000.
     after:
         Only jobs with a greater id: pass the last one of the page before.
+    workflow_id:
+        Only jobs of this workflow, and of those nested in it.
     """
-    found = statements.list_jobs(id, queue, task, status, lock, queueing_lock, worker_id, limit, after)
+    found = statements.list_jobs(id, queue, task, status, lock, queueing_lock, worker_id, limit, after, workflow_id)
     return one(found, connection)
 
 
@@ -451,10 +383,19 @@ def _prune_jobs(
 
 
 def _count_prunable_jobs(
-    older_than: timedelta | float, statuses: Collection[Status | str] = TERMINAL, queue: str | None = None
+    older_than: timedelta | float,
+    statuses: Collection[Status | str] = TERMINAL,
+    queue: str | None = None,
+    limit: int | None = None,
 ) -> Call[int]:
-    """How many jobs `prune_jobs` would delete now."""
-    return one(statements.count_prunable(older_than, statuses, queue))
+    """How many jobs `prune_jobs` would delete now.
+
+    Parameters
+    ----------
+    limit:
+        Jobs that belong to no workflow are counted up to here. Default: all.
+    """
+    return one(statements.count_prunable(older_than, statuses, queue, limit))
 
 
 def _pause_queue(queue: str) -> Call[bool]:
@@ -578,8 +519,19 @@ class JobManager:
     list_events = SyncVerb(_list_events)
     list_events_async = AsyncVerb(_list_events)
 
+    explain = SyncVerb(explaining.explain)
+    explain_async = AsyncVerb(explaining.explain)
+    doomed_jobs = SyncVerb(explaining.doomed_jobs)
+    doomed_jobs_async = AsyncVerb(explaining.doomed_jobs)
+    check = SyncVerb(checking.check)
+    check_async = AsyncVerb(checking.check)
+    repair = SyncVerb(checking.repair)
+    repair_async = AsyncVerb(checking.repair)
+
     get_parent_statuses = SyncVerb(_get_parent_statuses)
     get_parent_statuses_async = AsyncVerb(_get_parent_statuses)
+    get_parent_results = SyncVerb(results.get_parent_results)
+    get_parent_results_async = AsyncVerb(results.get_parent_results)
     get_parents = SyncVerb(_get_parents)
     get_parents_async = AsyncVerb(_get_parents)
     get_children = SyncVerb(_get_children)
@@ -606,6 +558,17 @@ class JobManager:
     count_prunable_jobs = SyncVerb(_count_prunable_jobs)
     count_prunable_jobs_async = AsyncVerb(_count_prunable_jobs)
 
+    cancel_jobs = SyncVerb(bulk.cancel_jobs)
+    cancel_jobs_async = AsyncVerb(bulk.cancel_jobs)
+    retry_jobs = SyncVerb(bulk.retry_jobs)
+    retry_jobs_async = AsyncVerb(bulk.retry_jobs)
+    delete_jobs = SyncVerb(bulk.delete_jobs)
+    delete_jobs_async = AsyncVerb(bulk.delete_jobs)
+    select_jobs = SyncVerb(bulk.select_jobs)
+    select_jobs_async = AsyncVerb(bulk.select_jobs)
+    last_job_id = SyncVerb(bulk.last_job_id)
+    last_job_id_async = AsyncVerb(bulk.last_job_id)
+
     pause_queue = SyncVerb(_pause_queue)
     pause_queue_async = AsyncVerb(_pause_queue)
     resume_queue = SyncVerb(_resume_queue)
@@ -618,6 +581,21 @@ class JobManager:
     run_periodic_task_async = AsyncVerb(_run_periodic_task)
     forget_periodic_task = SyncVerb(_forget_periodic_task)
     forget_periodic_task_async = AsyncVerb(_forget_periodic_task)
+
+    defer_graph = SyncVerb(workflows.defer_graph)
+    defer_graph_async = AsyncVerb(workflows.defer_graph)
+    get_workflow = SyncVerb(workflows.get_workflow)
+    get_workflow_async = AsyncVerb(workflows.get_workflow)
+    list_workflows = SyncVerb(workflows.list_workflows)
+    list_workflows_async = AsyncVerb(workflows.list_workflows)
+    list_workflow_edges = SyncVerb(workflows.list_workflow_edges)
+    list_workflow_edges_async = AsyncVerb(workflows.list_workflow_edges)
+    cancel_workflow = SyncVerb(workflows.cancel_workflow)
+    cancel_workflow_async = AsyncVerb(workflows.cancel_workflow)
+    retry_workflow = SyncVerb(workflows.retry_workflow)
+    retry_workflow_async = AsyncVerb(workflows.retry_workflow)
+    delete_workflow = SyncVerb(workflows.delete_workflow)
+    delete_workflow_async = AsyncVerb(workflows.delete_workflow)
 
     check_connection = SyncVerb(_check_connection)
     check_connection_async = AsyncVerb(_check_connection)

@@ -14,7 +14,7 @@ from procrastinate_deps.connectors import asyncpg_driver as driver
 from procrastinate_deps.connectors import callers, dsn
 from procrastinate_deps.connectors.asyncpg_connect import connecting
 from procrastinate_deps.connectors.asyncpg_kept import RELEASE_TIMEOUT_S, KeptConnections
-from procrastinate_deps.connectors.base import POOL_MAX_SIZE, POOL_MIN_SIZE, AsyncConnector, Listener
+from procrastinate_deps.connectors.base import POOL_MAX_SIZE, POOL_MIN_SIZE, AsyncConnector, Listener, limits
 from procrastinate_deps.connectors.errors import (
     MAX_RETRIES,
     RETRYABLE,
@@ -152,7 +152,8 @@ class AsyncpgConnector(AsyncConnector):
     async def execute_async(self, statement: Statement[T], connection: Any = None) -> T:
         if connection is not None:
             return await callers.execute_async(connection, statement, self._queries, self.json_loads)
-        return statement.read(await self._rows(self._queries[statement.name], statement.values), self.json_loads)
+        rows = await self._rows(self._queries[statement.name], statement.values, limits(statement))
+        return statement.read(rows, self.json_loads)
 
     async def execute_script_async(self, script: str) -> None:
         pool = self._opened()
@@ -199,6 +200,7 @@ class AsyncpgConnector(AsyncConnector):
             conninfo=dsn.conninfo(self.connection_parameters()),
             schema=self.schema,
             prepare_statements=self._prepare_statements,
+            listen_dsn=self.listen_dsn,
             **self._given_json,
             **sizes,
         )
@@ -269,7 +271,7 @@ class AsyncpgConnector(AsyncConnector):
             raise AppNotOpen
         return self._pool
 
-    async def _rows(self, query: str, values: Sequence[Any]) -> Sequence[Row]:
+    async def _rows(self, query: str, values: Sequence[Any], within: str | None) -> Sequence[Row]:
         attempt = 0
         while True:
             pool = self._opened()
@@ -277,7 +279,10 @@ class AsyncpgConnector(AsyncConnector):
                 connection = await self._kept.take(pool)
                 generation = self._kept.generation
                 try:
-                    rows = await driver.run_async(connection, query, values)
+                    if within is None:
+                        rows = await driver.run_async(connection, query, values)
+                    else:
+                        rows = await driver.run_within_async(connection, query, values, within)
                 except BaseException:
                     # Without a limit a release waits for the confirmation of a cancellation: where the server is out of
                     # reach, for ever, and the pool has one connection less.

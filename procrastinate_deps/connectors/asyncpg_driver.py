@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+import anyio
 import asyncpg
 import asyncpg.pool
 
@@ -25,6 +27,21 @@ ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientE
 async def run_async(connection: AsyncConnection, query: str, values: Sequence[Any]) -> Sequence[Row]:
     """The rows of one statement. Raises one of ERRORS."""
     return cast("Sequence[Row]", await connection.fetch(query, *values))
+
+
+async def run_within_async(
+    connection: AsyncConnection, query: str, values: Sequence[Any], limits: str
+) -> Sequence[Row]:
+    """The rows of one statement in a transaction of its own, with these settings. Raises one of ERRORS."""
+    await connection.execute(f"BEGIN; {limits}")
+    try:
+        rows = await run_async(connection, query, values)
+    except BaseException:
+        with anyio.CancelScope(shield=True), contextlib.suppress(*ERRORS):
+            await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")
+    return rows
 
 
 async def run_script_async(connection: AsyncConnection, script: str) -> None:

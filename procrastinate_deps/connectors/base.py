@@ -23,8 +23,19 @@ T = TypeVar("T")
 LISTEN_DSN_VARIABLE = "PROCRASTINATE_DEPS_LISTEN_DSN"
 """Where `App()` and the command line's worker listen for notifications."""
 
+# Plans made for any value would not use the indexes that an optional filter has.
+_LIMITS = "SET LOCAL statement_timeout = {:d}; SET LOCAL plan_cache_mode = force_custom_plan"
+
 POOL_MIN_SIZE = 1
 POOL_MAX_SIZE = 10
+
+
+def limits(statement: Statement[Any]) -> str | None:
+    """What is set in a transaction around a statement with a timeout; a pooler lets it pass, and it ends with it."""
+    if statement.timeout_s is None:
+        return None
+    settings = _LIMITS.format(max(1, round(statement.timeout_s * 1000)))
+    return f"SET TRANSACTION READ ONLY; {settings}" if statement.read_only else settings
 
 
 class Connector(ABC):
@@ -53,6 +64,19 @@ class Connector(ABC):
         self._given_json = {"json_dumps": json_dumps, "json_loads": json_loads}
         self._queries = sql.queries(schema)
 
+    listen_dsn: str | None = None
+    """Where it listens for notifications, if not where its statements go."""
+
+    def set_listen_dsn(self, listen_dsn: str | None) -> None:
+        """Raises ValueError, which doesn't show the string, where it can't be understood."""
+        dsn.parse(listen_dsn or "")
+        self.listen_dsn = listen_dsn or None
+
+    @property
+    def shown_listen_dsn(self) -> str:
+        """As a part of the connector's repr."""
+        return "" if self.listen_dsn is None else f", listen_dsn={dsn.shown(dsn.parse(self.listen_dsn))!r}"
+
     @abstractmethod
     def connection_parameters(self) -> dict[str, Any]:
         """The libpq parameters that this connects with, secrets included: for migrations, and for a sync twin."""
@@ -78,21 +102,26 @@ class Listener(ABC):
     async def aclose(self) -> None: ...
 
 
+class SyncListener(ABC):
+    """The payloads of one channel's notifications, for one thread at a time."""
+
+    @abstractmethod
+    def wait(self, timeout_s: float | None) -> list[str]:
+        """Those that have arrived, or that arrive first; none when the time is over, or somebody called `wake`.
+
+        Raises ConnectorException when the connection is lost.
+        """
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Let `wait` return, now or when it is called next. For other threads."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
 class AsyncConnector(Connector):
     """A connector that a worker can use, too."""
-
-    listen_dsn: str | None = None
-    """Where it listens for notifications, if not where its statements go."""
-
-    def set_listen_dsn(self, listen_dsn: str | None) -> None:
-        """Raises ValueError, which doesn't show the string, where it can't be understood."""
-        dsn.parse(listen_dsn or "")
-        self.listen_dsn = listen_dsn or None
-
-    @property
-    def shown_listen_dsn(self) -> str:
-        """As a part of the connector's repr."""
-        return "" if self.listen_dsn is None else f", listen_dsn={dsn.shown(dsn.parse(self.listen_dsn))!r}"
 
     @abstractmethod
     async def open_async(self, pool: Any = None) -> None:
@@ -157,6 +186,10 @@ class SyncConnector(Connector):
     @abstractmethod
     def execute_script(self, script: str) -> None:
         """Run several statements without values, as one transaction."""
+
+    @abstractmethod
+    def listen(self, channel: str) -> SyncListener:
+        """Listen on a connection of its own; see `AsyncConnector.listen`. Whoever asked for it closes it."""
 
     def __enter__(self) -> Self:
         self.open()

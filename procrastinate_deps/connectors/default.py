@@ -17,6 +17,7 @@ from procrastinate_deps.connectors.base import (
     Connector,
     Listener,
     SyncConnector,
+    SyncListener,
 )
 from procrastinate_deps.connectors.psycopg import PsycopgConnector, SyncPsycopgConnector
 from procrastinate_deps.embedded import EmbeddedServer, is_installed
@@ -121,9 +122,10 @@ class _DefaultConnector(Connector):
         Those of the psycopg connector, but for `conninfo`.
     """
 
-    def __init__(self, *, choice: DatabaseChoice | None = None, **options: Any) -> None:
+    def __init__(self, *, choice: DatabaseChoice | None = None, listen_dsn: str | None = None, **options: Any) -> None:
         json = {name: options[name] for name in ("schema", "json_dumps", "json_loads") if name in options}
         super().__init__(**json)
+        self.set_listen_dsn(listen_dsn)
         self._choice = choice or DatabaseChoice()
         self._options = options
         self._holds = False
@@ -132,13 +134,24 @@ class _DefaultConnector(Connector):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(schema={self.schema!r})"
 
+    def _find_listen_dsn(self) -> str | None:
+        if self.listen_dsn is not None:
+            return self.listen_dsn
+        found = os.environ.get(LISTEN_DSN_VARIABLE) or None
+        if found is not None:
+            try:
+                shown = dsn.shown(dsn.parse(found))
+            except ValueError as error:
+                raise ConnectorException(f"{LISTEN_DSN_VARIABLE}: {error}") from error
+            logger.info("Listening as %s says: %s", LISTEN_DSN_VARIABLE, shown, extra={"action": "choose_listen_dsn"})
+        return found
+
 
 class DefaultConnector(_DefaultConnector, AsyncConnector):
     __doc__ = _DefaultConnector.__doc__
 
     def __init__(self, *, choice: DatabaseChoice | None = None, listen_dsn: str | None = None, **options: Any) -> None:
-        super().__init__(choice=choice, **options)
-        self.set_listen_dsn(listen_dsn)
+        super().__init__(choice=choice, listen_dsn=listen_dsn, **options)
         # Not open: it serves those who pass a connection of their own, and tells the others to open it.
         self._connector = PsycopgConnector(**options)
 
@@ -183,23 +196,11 @@ class DefaultConnector(_DefaultConnector, AsyncConnector):
     def listen(self, channel: str, listen_dsn: str | None = None) -> AbstractAsyncContextManager[Listener]:
         return self._connector.listen(channel, listen_dsn or self.listen_dsn)
 
-    def _find_listen_dsn(self) -> str | None:
-        if self.listen_dsn is not None:
-            return self.listen_dsn
-        found = os.environ.get(LISTEN_DSN_VARIABLE) or None
-        if found is not None:
-            try:
-                shown = dsn.shown(dsn.parse(found))
-            except ValueError as error:
-                raise ConnectorException(f"{LISTEN_DSN_VARIABLE}: {error}") from error
-            logger.info("Listening as %s says: %s", LISTEN_DSN_VARIABLE, shown, extra={"action": "choose_listen_dsn"})
-        return found
-
     def sync_twin(self) -> SyncConnector:
         # A pool's database is the pool's business: the environment has no say in it.
         if self._external:
             return self._connector.sync_twin()
-        return SyncDefaultConnector(choice=self._choice, **self._options)
+        return SyncDefaultConnector(choice=self._choice, listen_dsn=self.listen_dsn, **self._options)
 
     async def _release(self) -> None:
         if self._holds:
@@ -211,8 +212,8 @@ class DefaultConnector(_DefaultConnector, AsyncConnector):
 class SyncDefaultConnector(_DefaultConnector, SyncConnector):
     __doc__ = _DefaultConnector.__doc__
 
-    def __init__(self, *, choice: DatabaseChoice | None = None, **options: Any) -> None:
-        super().__init__(choice=choice, **options)
+    def __init__(self, *, choice: DatabaseChoice | None = None, listen_dsn: str | None = None, **options: Any) -> None:
+        super().__init__(choice=choice, listen_dsn=listen_dsn, **options)
         self._connector = SyncPsycopgConnector(**options)
 
     def connection_parameters(self) -> dict[str, Any]:
@@ -228,7 +229,7 @@ class SyncDefaultConnector(_DefaultConnector, SyncConnector):
         conninfo = self._choice.hold()
         self._holds = True
         try:
-            connector = SyncPsycopgConnector(conninfo=conninfo, **self._options)
+            connector = SyncPsycopgConnector(conninfo=conninfo, listen_dsn=self._find_listen_dsn(), **self._options)
             connector.open()
             self._connector = connector
         except BaseException:
@@ -247,6 +248,9 @@ class SyncDefaultConnector(_DefaultConnector, SyncConnector):
 
     def execute_script(self, script: str) -> None:
         self._connector.execute_script(script)
+
+    def listen(self, channel: str) -> SyncListener:
+        return self._connector.listen(channel)
 
     def _release(self) -> None:
         if self._holds:

@@ -39,6 +39,11 @@ _OURS: dict[str, Callable[[str, _Details], ProcrastinateException]] = {
     "PD006": lambda text, detail: exceptions.IsolationLevelError(text, sqlstate="PD006"),
     "PD007": lambda text, detail: exceptions.JobNotFound(text, job_id=detail.get("job_id")),
     "PD008": lambda text, detail: exceptions.WorkerNotRegistered(text),
+    "PD009": lambda text, detail: exceptions.WorkflowNotFound(text, workflow_id=detail.get("workflow_id")),
+    "PD010": lambda text, detail: exceptions.WorkflowAlreadyRunning(
+        text, workflow_id=detail.get("workflow_id"), workflow_name=detail.get("name")
+    ),
+    "PD011": lambda text, detail: exceptions.WorkflowCancelled(text, workflow_id=detail.get("workflow_id")),
 }
 
 # What a server says of a prepared statement that another session has, or that this one has not; 08P01 is vaguer.
@@ -54,7 +59,11 @@ _STARTUP_PARAMETER_HINT = (
     "of server_settings, or name it in PgBouncer's ignore_startup_parameters"
 )
 
+TIMED_OUT = "57014"
+"""The SQLSTATE of a statement that its timeout has ended."""
+
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42704"})  # undefined schema, table, function, type
+_NODE = re.compile(r"\(workflow_id, node\)=\((\d+), (.*)\)", re.DOTALL)
 _QUEUEING_LOCK = re.compile(r"\(queueing_lock\)=\((.*)\)", re.DOTALL)
 
 
@@ -73,6 +82,11 @@ def translate(
         if constraint == "jobs_queueing_lock":
             key = _QUEUEING_LOCK.search(detail or "")
             return exceptions.AlreadyEnqueued(queueing_lock=key[1]) if key else exceptions.AlreadyEnqueued(message)
+        if constraint == "jobs_node":
+            node = _NODE.search(detail or "")
+            if node is None:
+                return exceptions.DuplicateNode(message)
+            return exceptions.DuplicateNode(f"workflow {node[1]} has a node {node[2]!r} already", node=node[2])
         return exceptions.UniqueViolation(message, constraint_name=constraint)
     text = f"{message} ({sqlstate})" if sqlstate else message
     if sqlstate in _NO_SCHEMA:

@@ -12,6 +12,9 @@ from procrastinate_deps.connectors.base import AsyncConnector, SyncConnector
 from procrastinate_deps.exceptions import SyncConnectorConfigurationError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from procrastinate_deps.connectors.base import Listener, SyncListener
     from procrastinate_deps.statements import Statement
 
 T = TypeVar("T")
@@ -67,6 +70,14 @@ class ConnectorPair:
 
     async def execute_async(self, statement: Statement[T], connection: Any) -> T:
         return await self._async().execute_async(statement, connection)
+
+    def listen(self) -> SyncListener:
+        """Listen for what is announced, for code that is not async."""
+        return self._sync().listen(self.connector.schema)
+
+    def listen_async(self) -> AbstractAsyncContextManager[Listener]:
+        """Listen for what is announced."""
+        return self._async().listen(self.connector.schema)
 
     def _sync(self) -> SyncConnector:
         if isinstance(self.connector, SyncConnector):

@@ -21,6 +21,8 @@ from procrastinate_deps.connectors.base import (
     Connector,
     Listener,
     SyncConnector,
+    SyncListener,
+    limits,
 )
 from procrastinate_deps.connectors.errors import (
     MAX_RETRIES,
@@ -29,6 +31,7 @@ from procrastinate_deps.connectors.errors import (
     log_unprepared,
     retry_wait_s,
 )
+from procrastinate_deps.connectors.psycopg_listener import SyncPsycopgListener
 from procrastinate_deps.exceptions import AppNotOpen
 from procrastinate_deps.sql import DEFAULT_SCHEMA
 
@@ -72,6 +75,10 @@ class _PsycopgConnector(Connector):
     prepare_statements:
         False for a pooler that gives each transaction another session (PgBouncer in transaction mode). Default: True,
         unless there is a pooler.
+    listen_dsn:
+        Where to listen for notifications, in full: for where `conninfo` leads to a pooler that gives each transaction
+        another session. The options in `kwargs` go along, except for those that say where to connect. Default: as
+        `conninfo` and `kwargs` say.
     pool_kwargs:
         The pool's own options: `min_size` (1), `max_size` (10), `timeout`, ...; `kwargs` are those of each connection.
     """
@@ -85,9 +92,13 @@ class _PsycopgConnector(Connector):
         json_loads: JsonLoads | None = None,
         pool_factory: Callable[..., Any] | None = None,
         prepare_statements: bool | None = None,
+        listen_dsn: str | None = None,
         **pool_kwargs: Any,
     ) -> None:
+        if "dsn" in pool_kwargs:
+            raise TypeError(f"{type(self).__name__} has no dsn=: pass the connection string as conninfo=")
         super().__init__(schema=schema, json_dumps=json_dumps, json_loads=json_loads)
+        self.set_listen_dsn(listen_dsn)
         self._parameters = dsn.parse(conninfo)
         self._conninfo = conninfo
         self._prepare_statements = prepare_statements
@@ -112,10 +123,8 @@ class _PsycopgConnector(Connector):
         return self._parameters | _libpqs(self._connect_kwargs)
 
     def __repr__(self) -> str:
-        return self._described()
-
-    def _described(self, more: str = "") -> str:
-        return f"{type(self).__name__}({dsn.shown(self.connection_parameters())}, schema={self.schema!r}{more})"
+        shown = dsn.shown(self.connection_parameters())
+        return f"{type(self).__name__}({shown}, schema={self.schema!r}{self.shown_listen_dsn})"
 
     def _new_pool(self, factory: Callable[..., Any], *, prepare: bool, **callbacks: Callable[..., Any]) -> Any:
         kwargs = self._connect_kwargs if prepare else self._connect_kwargs | _UNPREPARED
@@ -130,6 +139,11 @@ class _PsycopgConnector(Connector):
             return False
         return True
 
+    def _where_to_listen(self, listen_dsn: str | None) -> tuple[str, dict[str, Any]]:
+        if listen_dsn is None:
+            return self._conninfo, self._connect_kwargs
+        return listen_dsn, dsn.options_for(listen_dsn, self._connect_kwargs, {})
+
     def _use(self, pool: Any) -> None:
         """Take an external pool's settings as ours, for migrations and a sync twin."""
         if isinstance(pool.conninfo, str):
@@ -139,46 +153,10 @@ class _PsycopgConnector(Connector):
 
 
 class PsycopgConnector(_PsycopgConnector, AsyncConnector):
-    """psycopg, async: for workers, and for async code.
-
-    Parameters
-    ----------
-    listen_dsn:
-        Where to listen for notifications, in full: for where `conninfo` leads to a pooler that gives each transaction
-        another session. The options in `kwargs` go along, except for those that say where to connect. Default: as
-        `conninfo` and `kwargs` say.
-    conninfo, schema, json_dumps, json_loads, pool_factory, prepare_statements, pool_kwargs:
-        As of both of psycopg's connectors.
-    """
+    """psycopg, async: for workers, and for async code. The parameters are those of both of psycopg's connectors."""
 
     _pool: AsyncConnectionPool[Any] | None = None
     _owns_pool = False
-
-    def __init__(
-        self,
-        *,
-        conninfo: str = "",
-        schema: str = DEFAULT_SCHEMA,
-        json_dumps: Callable[[Any], str | bytes] | None = None,
-        json_loads: JsonLoads | None = None,
-        pool_factory: Callable[..., Any] | None = None,
-        prepare_statements: bool | None = None,
-        listen_dsn: str | None = None,
-        **pool_kwargs: Any,
-    ) -> None:
-        super().__init__(
-            conninfo=conninfo,
-            schema=schema,
-            json_dumps=json_dumps,
-            json_loads=json_loads,
-            pool_factory=pool_factory,
-            prepare_statements=prepare_statements,
-            **pool_kwargs,
-        )
-        self.set_listen_dsn(listen_dsn)
-
-    def __repr__(self) -> str:
-        return self._described(self.shown_listen_dsn)
 
     async def open_async(self, pool: AsyncConnectionPool[Any] | None = None) -> None:
         if self._pool is not None:
@@ -214,7 +192,8 @@ class PsycopgConnector(_PsycopgConnector, AsyncConnector):
     async def execute_async(self, statement: Statement[T], connection: Any = None) -> T:
         if connection is not None:
             return await callers.execute_async(connection, statement, self._queries, self.json_loads)
-        return statement.read(await self._rows(self._queries[statement.name], statement.values), self.json_loads)
+        rows = await self._rows(self._queries[statement.name], statement.values, limits(statement))
+        return statement.read(rows, self.json_loads)
 
     async def execute_script_async(self, script: str) -> None:
         try:
@@ -229,11 +208,7 @@ class PsycopgConnector(_PsycopgConnector, AsyncConnector):
 
     @asynccontextmanager
     async def listen(self, channel: str, listen_dsn: str | None = None) -> AsyncIterator[Listener]:
-        where, kwargs = listen_dsn or self.listen_dsn, self._connect_kwargs
-        if where is None:
-            where = self._conninfo
-        else:
-            kwargs = dsn.options_for(where, kwargs, {})
+        where, kwargs = self._where_to_listen(listen_dsn or self.listen_dsn)
         try:
             connection = await psycopg.AsyncConnection.connect(where, **kwargs)
         except psycopg.Error as error:
@@ -251,6 +226,7 @@ class PsycopgConnector(_PsycopgConnector, AsyncConnector):
             conninfo=self._conninfo,
             schema=self.schema,
             prepare_statements=self._prepare_statements,
+            listen_dsn=self.listen_dsn,
             **self._given_json,
             **{**kwargs, "kwargs": self._connect_kwargs},
         )
@@ -272,12 +248,14 @@ class PsycopgConnector(_PsycopgConnector, AsyncConnector):
     async def _connect(self) -> driver.AsyncConnection:
         return await psycopg.AsyncConnection.connect(self._conninfo, **self._connect_kwargs)
 
-    async def _rows(self, query: str, values: Sequence[Any]) -> Sequence[Row]:
+    async def _rows(self, query: str, values: Sequence[Any], within: str | None) -> Sequence[Row]:
         pool = self._opened()
         attempt = 0
         while True:
             try:
                 async with pool.connection() as connection:
+                    if within is not None:
+                        return await driver.run_within_async(connection, query, values, within)
                     return await driver.run_async(connection, query, values)
             except psycopg.Error as error:
                 if error.sqlstate not in RETRYABLE or attempt >= MAX_RETRIES:
@@ -287,7 +265,7 @@ class PsycopgConnector(_PsycopgConnector, AsyncConnector):
 
 
 class SyncPsycopgConnector(_PsycopgConnector, SyncConnector):
-    """psycopg, sync: to defer and manage jobs from code that is not async."""
+    """psycopg, sync: to defer and manage jobs from code that is not async, and to wait for them."""
 
     _pool: ConnectionPool[Any] | None = None
     _owns_pool = False
@@ -324,7 +302,8 @@ class SyncPsycopgConnector(_PsycopgConnector, SyncConnector):
     def execute(self, statement: Statement[T], connection: Any = None) -> T:
         if connection is not None:
             return callers.execute(connection, statement, self._queries, self.json_loads)
-        return statement.read(self._rows(self._queries[statement.name], statement.values), self.json_loads)
+        rows = self._rows(self._queries[statement.name], statement.values, limits(statement))
+        return statement.read(rows, self.json_loads)
 
     def execute_script(self, script: str) -> None:
         try:
@@ -332,6 +311,14 @@ class SyncPsycopgConnector(_PsycopgConnector, SyncConnector):
                 driver.run_script(connection, script)
         except psycopg.Error as error:
             raise driver.translated(error) from error
+
+    def listen(self, channel: str) -> SyncListener:
+        where, kwargs = self._where_to_listen(self.listen_dsn)
+        try:
+            connection = psycopg.connect(where, **kwargs)
+        except psycopg.Error as error:
+            raise driver.unreachable(error, dsn.parse(where) | _libpqs(kwargs)) from error
+        return SyncPsycopgListener(connection, channel)
 
     def _check(self, connection: driver.SyncConnection) -> None:
         try:
@@ -347,12 +334,14 @@ class SyncPsycopgConnector(_PsycopgConnector, SyncConnector):
             raise AppNotOpen
         return self._pool
 
-    def _rows(self, query: str, values: Sequence[Any]) -> Sequence[Row]:
+    def _rows(self, query: str, values: Sequence[Any], within: str | None) -> Sequence[Row]:
         pool = self._opened()
         attempt = 0
         while True:
             try:
                 with pool.connection() as connection:
+                    if within is not None:
+                        return driver.run_within(connection, query, values, within)
                     return driver.run(connection, query, values)
             except psycopg.Error as error:
                 if error.sqlstate not in RETRYABLE or attempt >= MAX_RETRIES:

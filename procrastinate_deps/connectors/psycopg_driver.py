@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import psycopg
 from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
@@ -56,6 +58,34 @@ async def run_async(connection: AsyncConnection, query: str, values: Sequence[An
     async with psycopg.AsyncRawCursor(connection, row_factory=tuple_row) as cursor:
         await cursor.execute(query.encode(), values)
         return await cursor.fetchall()
+
+
+def run_within(connection: SyncConnection, query: str, values: Sequence[Any], limits: str) -> list[tuple[Any, ...]]:
+    """The rows of one statement in a transaction of its own, with these settings. Raises psycopg's own errors."""
+    run_script(connection, f"BEGIN; {limits}" if connection.autocommit else limits)
+    try:
+        rows = run(connection, query, values)
+    except BaseException:
+        with contextlib.suppress(ERRORS):
+            connection.rollback()
+        raise
+    connection.commit()
+    return rows
+
+
+async def run_within_async(
+    connection: AsyncConnection, query: str, values: Sequence[Any], limits: str
+) -> Sequence[Row]:
+    """The rows of one statement in a transaction of its own, with these settings. Raises psycopg's own errors."""
+    await run_script_async(connection, f"BEGIN; {limits}" if connection.autocommit else limits)
+    try:
+        rows = await run_async(connection, query, values)
+    except BaseException:
+        with anyio.CancelScope(shield=True), contextlib.suppress(ERRORS):
+            await connection.rollback()
+        raise
+    await connection.commit()
+    return rows
 
 
 def run_script(connection: SyncConnection, script: str) -> None:

@@ -32,12 +32,19 @@ class Statement(Generic[T]):
         Makes the result of the rows.
     savepoint:
         On a caller's connection it runs in a savepoint, so that its error leaves the caller's transaction usable.
+    timeout_s:
+        The server ends it after so many seconds, and plans it for its values. Only on connections of our own: a
+        caller's transaction has its own limits. It costs two round trips more. None: no limit.
+    read_only:
+        With a timeout: the server refuses it to write.
     """
 
     name: str
     values: tuple[Any, ...]
     read: Reader[T]
     savepoint: bool = False
+    timeout_s: float | None = None
+    read_only: bool = False
 
 
 def seconds(interval: timedelta | float) -> float:

@@ -20,16 +20,29 @@ def defer_jobs(jobs: Sequence[JobSpec], *, json_dumps: JsonDumps = encode) -> St
 
     Raises InvalidArguments when an argument can't be stored as JSON.
     """
-    if len(jobs) == 1 and not jobs[0].depends_on and not jobs[0].after and jobs[0].schedule_in is None:
+    if len(jobs) == 1 and jobs[0].schedule_in is None and not _is_in_a_graph(jobs[0]):
         return _defer_job(jobs[0], json_dumps)
     batch = "[" + ",".join(job_json(job, json_dumps) for job in jobs) + "]"
-    # Only these two can fail for a reason of ours, and a savepoint costs two round trips.
-    savepoint = any(job.queueing_lock is not None or job.depends_on or job.after for job in jobs)
+    # Only these can fail for a reason of ours, and a savepoint costs two round trips.
+    savepoint = any(job.queueing_lock is not None or _is_in_a_graph(job) for job in jobs)
     return Statement("defer_jobs", (batch,), read_value, savepoint=savepoint)
 
 
+def _is_in_a_graph(job: JobSpec) -> bool:
+    return bool(
+        job.depends_on
+        or job.after
+        or job.workflow_id is not None
+        or job.before
+        or job.depends_on_workflows
+        or job.workflow is not None
+        or job.after_workflows
+        or job.node is not None
+    )
+
+
 def _defer_job(job: JobSpec, json_dumps: JsonDumps) -> Statement[list[int]]:
-    _refuse_nul(job)
+    _refuse_unstorable(job)
     values = (
         job.task_name,
         job.queue,
@@ -72,14 +85,32 @@ def job_json(job: JobSpec, json_dumps: JsonDumps) -> str:
         fields["depends_on"] = list(job.depends_on)
     if job.after:
         fields["after"] = list(job.after)
-    _refuse_nul(job)
+    if job.workflow_id is not None:
+        fields["workflow_id"] = job.workflow_id
+    if job.workflow is not None:
+        fields["workflow"] = job.workflow
+    if job.node is not None:
+        fields["node"] = job.node
+    if job.before:
+        fields["before"] = list(job.before)
+    if job.depends_on_workflows:
+        fields["depends_on_workflows"] = list(job.depends_on_workflows)
+    if job.after_workflows:
+        fields["after_workflows"] = list(job.after_workflows)
+    _refuse_unstorable(job)
     return f'{encode(fields)[:-1]},"args":{dump_arguments(job.task_name, job.task_kwargs, json_dumps)}}}'
 
 
-def _refuse_nul(job: JobSpec) -> None:
-    for name in ("task_name", "queue", "lock", "queueing_lock"):
+def _refuse_unstorable(job: JobSpec) -> None:
+    for name in ("task_name", "queue", "lock", "queueing_lock", "node"):
         value = getattr(job, name)
-        if value is not None and "\x00" in value:
-            raise InvalidArguments(
-                f"task {job.task_name!r}: its {name} {value!r} has a NUL character, which PostgreSQL can't store"
-            )
+        if value is None or (value.isascii() and "\x00" not in value):
+            continue
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            problem = f"its {name} {value!r} has half of a surrogate pair, which is no character"
+            raise InvalidArguments(f"task {job.task_name!r}: {problem}") from None
+        if "\x00" in value:
+            problem = f"its {name} {value!r} has a NUL character, which PostgreSQL can't store"
+            raise InvalidArguments(f"task {job.task_name!r}: {problem}")

@@ -50,6 +50,7 @@ def list_jobs(
     worker_id: int | None = None,
     limit: int | None = PAGE_SIZE,
     after: int | None = None,
+    workflow_id: int | None = None,
 ) -> Statement[list[Job]]:
     """The jobs that all given filters fit, by id.
 
@@ -59,11 +60,14 @@ def list_jobs(
         How many at most. None: all.
     after:
         Only jobs with a greater id: the last one of the page before.
+    workflow_id:
+        Only jobs of this workflow, and of those nested in it.
     """
     its_status = None if status is None else Status(status).value
-    return Statement(
-        "list_jobs", (id, queue, task, its_status, lock, queueing_lock, worker_id, after, limit), read_jobs
-    )
+    values = (id, queue, task, its_status, lock, queueing_lock, worker_id, after, limit)
+    if workflow_id is not None:
+        return Statement("list_workflow_jobs", (*values, workflow_id), read_jobs)
+    return Statement("list_jobs", values, read_jobs)
 
 
 def stalled_jobs(

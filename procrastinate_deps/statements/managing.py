@@ -64,10 +64,10 @@ def prune_jobs(
 
 
 def count_prunable(
-    older_than: timedelta | float, statuses: Iterable[Status | str], queue: str | None
+    older_than: timedelta | float, statuses: Iterable[Status | str], queue: str | None, limit: int | None = None
 ) -> Statement[int]:
-    """How many jobs `prune_jobs` would delete, batch by batch."""
-    return Statement("count_prunable", (seconds(older_than), _values(statuses), queue), read_value)
+    """How many jobs `prune_jobs` would delete, batch by batch; `limit`: those without a workflow, up to so many."""
+    return Statement("count_prunable", (seconds(older_than), _values(statuses), queue, limit), read_value)
 
 
 def pause_queue(queue: str) -> Statement[bool]:

@@ -16,16 +16,13 @@ from procrastinate_deps.statements.base import (
     seconds,
     utc_or_none,
 )
-from procrastinate_deps.statements.rows import claimed_jobs_reader, read_status
+from procrastinate_deps.statements.rows import NOT_STORED, claimed_jobs_reader, read_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import timedelta
 
     from procrastinate_deps.retry import RetryDecision
-
-NOT_STORED = "$not_stored"
-"""The key of the mark that stands as the result of a job whose own result could not be stored; its value says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +81,8 @@ def finish_jobs(
         [outcome.job_id for outcome in outcomes],
         [outcome.claim for outcome in outcomes],
         [outcome.status for outcome in outcomes],
-        [None if outcome.result is None else _result(outcome.result, json_dumps) for outcome in outcomes],
-        [None if outcome.error is None else storable_text(outcome.error) for outcome in outcomes],
+        _unless_all_null(None if each.result is None else _result(each.result, json_dumps) for each in outcomes),
+        _unless_all_null(None if each.error is None else storable_text(each.error) for each in outcomes),
         encode(retries),
         DeleteJobCondition(delete_jobs).value,
     )
@@ -131,6 +128,12 @@ def jobs_to_abort(worker_id: int) -> Statement[list[int]]:
 def job_holders(ids: Sequence[int]) -> Statement[list[JobHolder]]:
     """The open transactions that keep these jobs from being ended."""
     return Statement("job_holders", (list(ids),), _read_holders)
+
+
+def _unless_all_null(values: Iterable[str | None]) -> list[str | None]:
+    """No value at all where all are NULL: unnest() fills up with them, and drivers look at each value of an array."""
+    given = list(values)
+    return [] if given.count(None) == len(given) else given
 
 
 def _list_or_none(names: Iterable[str] | None) -> list[str] | None:

@@ -18,6 +18,7 @@ from procrastinate_deps.exceptions import (
     WorkerNotRegistered,
 )
 from procrastinate_deps.worker.outcomes import unknown_given_back
+from procrastinate_deps.worker.pace import Pace
 from procrastinate_deps.worker.troubles import Backoff, passes_by_itself
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Exchange:
         # How many jobs ended while the last exchange was under way: so many slots, and no more than there are, will be
         # free when the answer to the next one comes.
         self._ended_meanwhile = 0
+        # Jobs that don't wait end between two exchanges, all of them: how many more would, if there were any.
+        self._pace = Pace(runner)
         self._unregistered: int | None = None
         # Set when the worker stops and nothing more can come.
         self.fetched_last = anyio.Event()
@@ -97,6 +100,7 @@ class Exchange:
             await self._look_for_unknown_claims(state.worker_id)
         if self._runner.give_back_late():
             self._ended_meanwhile = 0
+            self._pace.reset()
         outcomes = self._finisher.take()
         wanted = self._wanted(bool(outcomes))
         if wanted == 0:
@@ -137,6 +141,7 @@ class Exchange:
                 # It may be their fault, or fetching's: each goes on without the other.
                 self._finisher.postpone(outcomes, error)
                 self._ended_meanwhile = 0
+                self._pace.reset()
                 return 0
             if not isinstance(error, ConnectorException) or not passes_by_itself(error):
                 raise
@@ -154,7 +159,7 @@ class Exchange:
             return 0
         if self._separate > 0 or not with_outcomes:
             return self._runner.free()
-        return self._runner.free(min(self._ended_meanwhile, state.options.concurrency))
+        return self._runner.free(min(max(self._ended_meanwhile, self._pace.per_statement), state.options.concurrency))
 
     async def _send(self, outcomes: list[Outcome]) -> None:
         self._ended_meanwhile = 0
@@ -164,7 +169,7 @@ class Exchange:
         state, queues = self._state, self._state.options.queue_names
         nothing_pending = self._runner.running == 0 and self._finisher.pending == 0 and not outcomes
         ended_before = self._runner.ended
-        with self._runner.expecting_jobs():
+        with self._runner.expecting_jobs(), self._pace.statement():
             if outcomes:
                 answer = await self._finisher.send_and_fetch(outcomes, queues, worker_id, wanted)
                 outcomes.clear()  # what fails from here on has nothing to do with them

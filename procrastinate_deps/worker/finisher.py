@@ -145,13 +145,15 @@ class Finisher:
             self._postpone(Pending(each, unanswered=passing), None if passing else 0)
 
     @contextlib.contextmanager
-    def _sending(self, outcomes: Iterable[Outcome]) -> Iterator[None]:
+    def _sending(self, outcomes: Sequence[Outcome]) -> Iterator[None]:
         claims = {(each.job_id, each.claim) for each in outcomes}
         self._in_flight |= claims
         try:
             yield
         finally:
             self._in_flight -= claims
+            if any(each.in_workflow for each in outcomes):
+                self._state.workflow_changed.set()
 
     async def _send_late(self) -> None:
         while True:

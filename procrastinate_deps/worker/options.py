@@ -25,6 +25,7 @@ HEARTBEAT_INTERVAL_S = 10.0
 STALLED_TIMEOUT_S = 30.0
 MAX_RESCUES = 3
 BLOCKED_LOOP_THRESHOLD_S = 1.0
+SWEEP_INTERVAL_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class WorkerOptions:
     max_rescues: int = MAX_RESCUES
     prune_after: float | timedelta | None = None
     blocked_loop_threshold: float | None = BLOCKED_LOOP_THRESHOLD_S
+    sweep_interval: float | None = SWEEP_INTERVAL_S
     # may hold a password
     listen_dsn: str | None = field(default=None, repr=False)
     supervisor: Line | None = None
@@ -92,6 +94,8 @@ class WorkerOptions:
                 f"blocked_loop_threshold={self.blocked_loop_threshold!r} is negative; "
                 "pass seconds, or None for no warning"
             )
+        if self.sweep_interval is not None and self.sweep_interval < 0:
+            raise ValueError(f"sweep_interval={self.sweep_interval!r} is negative; pass seconds, or None for never")
         # A type binds only those who run a type checker, and a typo here would delete or keep jobs.
         if self.delete_jobs not in list(DeleteJobCondition):
             raise ValueError(f"delete_jobs={self.delete_jobs!r}; pass one of {', '.join(DeleteJobCondition)}")

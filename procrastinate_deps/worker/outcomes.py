@@ -123,7 +123,16 @@ def unknown_given_back(job_id: int, claim: int) -> Outcome:
 def _outcome(
     job: Job, status: Status, *, result: Any = None, error: str | None = None, retry: RetryDecision | None = None
 ) -> Outcome:
-    return Outcome(job_id=job.id, claim=job.claim, status=status, result=result, error=error, retry=retry)
+    in_workflow = job.workflow_id is not None
+    return Outcome(
+        job_id=job.id,
+        claim=job.claim,
+        status=status,
+        result=result,
+        error=error,
+        retry=retry,
+        in_workflow=in_workflow,
+    )
 
 
 def _failed(job: Job, exception: BaseException) -> Outcome:

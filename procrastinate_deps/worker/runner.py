@@ -7,40 +7,39 @@ import contextlib
 import contextvars
 import functools
 import inspect
-import logging
 import math
 import signal
 import time
 import types
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 from anyio import TASK_STATUS_IGNORED
-from anyio._backends import _asyncio as anyio_on_asyncio
 
-from procrastinate_deps.context import AbortReason, JobContext
+from procrastinate_deps.context import AbortReason, JobContext, running_job
 from procrastinate_deps.exceptions import TaskNotFound
-from procrastinate_deps.jobs import Status, UnreadableJob
+from procrastinate_deps.jobs import UnreadableJob
+from procrastinate_deps.worker.isolation import in_context, leave_scopes_inside, torn_down
 from procrastinate_deps.worker.outcomes import Cancelled, End, Raised, Returned, Unrunnable, given_back, outcome_of
+from procrastinate_deps.worker.run import Run
+from procrastinate_deps.worker.run_log import RunLog
 from procrastinate_deps.worker.wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from anyio.abc import TaskGroup, TaskStatus
 
-    from procrastinate_deps.jobs import Job, Outcome
+    from procrastinate_deps.jobs import Job
     from procrastinate_deps.middleware import Wrapped, Wrapping
     from procrastinate_deps.tasks import Task
     from procrastinate_deps.worker.finisher import Finisher
+    from procrastinate_deps.worker.progress import ProgressWriter
     from procrastinate_deps.worker.state import WorkerState
     from procrastinate_deps.worker.statistics import Statistics
-
-logger = logging.getLogger(__name__)
 
 # So long one slot may run jobs that never wait before the other loops get their turn: outcomes are sent, and jobs
 # fetched, while the rest of a batch runs.
@@ -48,62 +47,6 @@ MAX_TURN_S = 0.001
 
 # So long a job that was fetched ahead may wait for a slot. It is this worker's meanwhile, and nobody else's.
 MAX_AHEAD_S = 0.1
-# Let through as it is, it would look as if the worker's own coroutines were closed.
-RAISED_GENERATOR_EXIT = "the task raised GeneratorExit"
-
-
-@dataclass(eq=False, slots=True)
-class Run:
-    """One run of one job."""
-
-    job: Job
-    task: Task[..., Any, ...] | None
-    # What cancels it; None: it has not begun.
-    scope: anyio.CancelScope | None = None
-    # When the task's timeout is over, on the monotonic clock: a thread asks for itself whether it is.
-    deadline: float = math.inf
-    fetched_at: float = field(default_factory=time.monotonic)
-    started_at: float = 0.0
-    asked_to_stop: AbortReason | None = None
-    in_thread: bool = False
-    # It did not go through in one go: others ran meanwhile.
-    waited: bool = False
-    # It has left a cancel scope open, and may be cancelled by that.
-    left_open: bool = False
-    # Said by the thread itself: an abandoned one goes on.
-    thread_alive: bool = False
-
-    def call(self, function: Callable[[], Any]) -> Any:
-        """What the thread runs."""
-        self.thread_alive = True
-        try:
-            return function()
-        except GeneratorExit as error:
-            raise RuntimeError(RAISED_GENERATOR_EXIT) from error
-        finally:
-            self.thread_alive = False
-
-    def abort_reason(self) -> AbortReason | None:
-        if self.asked_to_stop is None and time.monotonic() >= self.deadline:
-            self.asked_to_stop = AbortReason.TIMEOUT
-        return self.asked_to_stop
-
-    def abort(self, reason: AbortReason) -> None:
-        """Ask the run to stop: a coroutine is cancelled, a thread can only be told."""
-        # A job that may run elsewhere by now has lost whatever else was asked of it before.
-        if self.asked_to_stop is None or reason is AbortReason.LOST:
-            self.asked_to_stop = reason
-        if not self.in_thread:
-            self.cancel()
-
-    def cancel(self) -> None:
-        if self.scope is not None:
-            self.scope.cancel()
-
-    def set_deadline(self, at: float) -> None:
-        """Of a run that has a scope to itself: when it is cancelled, on the event loop's clock."""
-        if self.scope is not None:
-            self.scope.deadline = at
 
 
 class Runner:
@@ -115,8 +58,17 @@ class Runner:
     or has left a scope open isn't used again.
     """
 
-    def __init__(self, state: WorkerState, finisher: Finisher, statistics: Statistics, wrapping: Wrapping) -> None:
+    def __init__(
+        self,
+        state: WorkerState,
+        finisher: Finisher,
+        statistics: Statistics,
+        progress: ProgressWriter,
+        wrapping: Wrapping,
+    ) -> None:
         self._state = state
+        self._log = RunLog(state)
+        self._progress = progress
         self._finisher = finisher
         self._statistics = statistics
         self._wrapping = wrapping
@@ -135,10 +87,18 @@ class Runner:
         self._abandoned: list[Run] = []
         self._expecting = False
         self._aborted_early: set[int] = set()
+        # How long there were jobs to run, but for the time since the last moment at which there were none.
+        self._busy_s = 0.0
+        self._busy_since = 0.0
 
     @property
     def running(self) -> int:
         return len(self._runs)
+
+    @property
+    def busy_s(self) -> float:
+        """For how many seconds there were jobs to run, since the worker started."""
+        return self._busy_s + (time.monotonic() - self._busy_since if self._runs else 0)
 
     def free(self, ahead: int = 0) -> int:
         """How many jobs can be fetched, when up to `ahead` may wait for a slot."""
@@ -172,6 +132,7 @@ class Runner:
         if not waiting:
             return False
         self._runs.difference_update(waiting)
+        self._note_if_idle()
         self._next = deque(run for run in self._next if run in self._runs)
         self.give_back(run.job for run in waiting)
         self._ended.set()
@@ -207,6 +168,8 @@ class Runner:
     def start(self, jobs: Iterable[Job]) -> None:
         if self._group is None:
             raise RuntimeError("a job was fetched before the runner was ready")
+        if not self._runs:
+            self._busy_since = time.monotonic()
         for job in jobs:
             task = self._state.app.tasks.get(job.task_name)
             run = Run(job, task)
@@ -220,9 +183,7 @@ class Runner:
         """Put back jobs that were fetched when the worker had begun to stop, or to re-register."""
         for job in jobs:
             self._finisher.add(given_back(job))
-            logger.info(
-                "Job %d (%s) is put back, not started", job.id, job.task_name, extra=self._log("job_put_back", job)
-            )
+            self._log.put_back(job)
 
     def abort(self, job_ids: Iterable[int]) -> None:
         """Someone asked for these jobs to be aborted."""
@@ -231,12 +192,7 @@ class Runner:
             if run.job.id in wanted:
                 wanted.discard(run.job.id)
                 if run.asked_to_stop is None:
-                    logger.info(
-                        "Job %d (%s) is asked to abort",
-                        run.job.id,
-                        run.job.task_name,
-                        extra=self._log("job_abort_requested", run.job),
-                    )
+                    self._log.abort_requested(run.job)
                     run.abort(AbortReason.USER_REQUEST)
         if self._expecting:
             self._aborted_early |= wanted
@@ -263,6 +219,10 @@ class Runner:
             self._ended.clear()
             await self._ended.wait()
 
+    def _note_if_idle(self) -> None:
+        if not self._runs:
+            self._busy_s += time.monotonic() - self._busy_since
+
     def _wake_slot(self) -> None:
         """See to it that a slot goes on with the next job."""
         if self._next and self._begun < self._state.options.concurrency and self._group is not None:
@@ -278,7 +238,7 @@ class Runner:
             # A cancellation that the job hasn't felt ends here.
             await anyio.lowlevel.cancel_shielded_checkpoint()
         except anyio.get_cancelled_exc_class():
-            if _torn_down():
+            if torn_down():
                 raise
         self._wake_slot()
 
@@ -317,8 +277,7 @@ class Runner:
     async def _run(self, run: Run, scope: anyio.CancelScope) -> None:
         """Run a job to its end, in a slot that `scope` cancels."""
         job = run.job
-        if logger.isEnabledFor(logging.INFO):
-            self._log_start(job)
+        self._log.starts(job)
         run.started_at = time.monotonic()
         self._begun += 1
         try:
@@ -331,18 +290,14 @@ class Runner:
             run.asked_to_stop = AbortReason.TIMEOUT
         reason = run.abort_reason()
         if reason is AbortReason.LOST:
-            logger.warning(
-                "Job %d (%s) was lost with the worker's registration: how it ended is not recorded",
-                job.id,
-                job.task_name,
-                extra=self._log("job_lost", job),
-            )
+            self._log.lost(job)
         else:
             outcome = outcome_of(job, run.task, end, reason, self._state.connector.json_dumps)
             self._finisher.add(outcome)
             self._statistics.add(job, outcome, time.monotonic() - run.started_at)
-            self._log_end(run, end, outcome)
+            self._log.ended(run, end, outcome)
         self._runs.discard(run)
+        self._note_if_idle()
         self._ended.set()
         if reason is AbortReason.LOST:
             self._state.fetch.set()
@@ -372,7 +327,7 @@ class Runner:
             if slot_scope.cancel_called:
                 return Cancelled()
             # Not by this run's scope. Either the whole worker is being torn down, or the task cancelled itself.
-            if _torn_down():
+            if torn_down():
                 raise
             return Raised(exception)
         except GeneratorExit:
@@ -398,19 +353,20 @@ class Runner:
         else:
             job = self._in_thread(run, functools.partial(task.func, *args, **kwargs))
         context_of_job = contextvars.copy_context()
+        context_of_job.run(running_job.set, run.job)
 
         def waits() -> None:
             run.waited = True
             self._wake_slot()
 
         try:
-            value = await _in_context(job, context_of_job, waits)
+            value = await in_context(job, context_of_job, waits)
             while type(value) is types.CoroutineType:
-                value = await _in_context(value, context_of_job, waits)
+                value = await in_context(value, context_of_job, waits)
         finally:
-            if run.scope is not None and _leave_scopes_inside(run.scope):
+            if run.scope is not None and leave_scopes_inside(run.scope):
                 run.left_open = True
-                self._say_that_a_scope_was_open(run.job)
+                self._log.scope_left_open(run.job)
         return value
 
     async def _with_middleware(
@@ -449,57 +405,8 @@ class Runner:
             start_timestamp=time.time(),
             additional_context=dict(options.additional_context or {}),
             abort_reason=run.abort_reason,
+            report_progress=functools.partial(self._progress.report, run.job),
         )
-
-    def _say_that_a_scope_was_open(self, job: Job) -> None:
-        logger.warning(
-            "Job %d (%s) has left a cancel scope or a task group open: perhaps an async generator that was not run to "
-            "its end. Close it, as by contextlib.aclosing",
-            job.id,
-            job.task_name,
-            extra=self._log("scope_left_open", job),
-        )
-
-    def _log_start(self, job: Job) -> None:
-        logger.info("Job %d (%s) starts", job.id, job.task_name, extra=self._log("start_job", job))
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug(
-                "Job %d has the arguments %r",
-                job.id,
-                job.task_kwargs,
-                extra=self._log("job_arguments", job, task_kwargs=job.task_kwargs),
-            )
-
-    def _log_end(self, run: Run, end: End, outcome: Outcome) -> None:
-        if outcome.status is Status.SUCCEEDED and not logger.isEnabledFor(logging.INFO):
-            return
-        job = run.job
-        lasted_s = time.monotonic() - run.started_at
-        exception = end.exception if isinstance(end, Raised | Unrunnable) else None
-        match outcome.status:
-            case Status.SUCCEEDED:
-                level, action, what = logging.INFO, "job_success", "succeeded"
-            case Status.ABORTED:
-                level, action, what, exception = logging.INFO, "job_aborted", "was aborted", None
-            case Status.TODO if outcome.retry is not None:
-                level, action, what = logging.INFO, "job_error_retry", "failed and will be retried"
-            case Status.TODO:
-                level, action, what, exception = logging.INFO, "job_put_back", "was stopped and is put back", None
-            case _:
-                level, action, what = logging.ERROR, "job_error", "failed"
-        logger.log(
-            level,
-            "Job %d (%s) %s after %.3f s",
-            job.id,
-            job.task_name,
-            what,
-            lasted_s,
-            exc_info=exception,
-            extra=self._log(action, job, duration=lasted_s),
-        )
-
-    def _log(self, action: str, job: Job, **more: Any) -> dict[str, Any]:
-        return self._state.log_extra(action, job, **more)
 
 
 def _misfit(task: Task[..., Any, ...], args: tuple[Any, ...], job: Job) -> bool:
@@ -516,58 +423,3 @@ def _misfit(task: Task[..., Any, ...], args: tuple[Any, ...], job: Job) -> bool:
 def _is_ctrl_c(task: Task[..., Any, ...]) -> bool:
     """Whether an interrupt may be a person's: where nobody handles SIGINT, whatever runs in the main thread gets it."""
     return task.is_async and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-@types.coroutine
-def _in_context(
-    job: Coroutine[Any, Any, Any], context: contextvars.Context, waits: Callable[[], None]
-) -> Generator[Any, Any, Any]:
-    """Run `job` in a context, in the task that awaits this; call `waits` when it waits for the first time."""
-    try:
-        awaited = context.run(job.send, None)
-    except StopIteration as stop:
-        return stop.value
-    except GeneratorExit as error:
-        raise RuntimeError(RAISED_GENERATOR_EXIT) from error
-    waits()
-    while True:
-        try:
-            value = yield awaited
-        except GeneratorExit:
-            context.run(job.close)
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the job gets it
-            resume: Callable[[], Any] = functools.partial(job.throw, error)
-        else:
-            resume = functools.partial(job.send, value)
-        try:
-            awaited = context.run(resume)
-        except StopIteration as stop:
-            return stop.value
-        except GeneratorExit as error:
-            raise RuntimeError(RAISED_GENERATOR_EXIT) from error
-
-
-# anyio has no other way to it.
-_TASK_STATES: Mapping[Any, Any] = getattr(anyio_on_asyncio, "_task_states", {})
-
-
-def _leave_scopes_inside(scope: anyio.CancelScope) -> bool:
-    """Leave the cancel scopes that this task has entered inside of `scope` and not left; whether there were any.
-
-    They would cancel what runs here later, and `scope` itself can't be left before them.
-    """
-    state = _TASK_STATES.get(asyncio.current_task())
-    innermost: anyio.CancelScope | None = getattr(state, "cancel_scope", scope)
-    if innermost is scope:
-        return False
-    with contextlib.suppress(RuntimeError):  # one that anyio takes for another task's
-        while innermost is not scope and innermost is not None:
-            innermost.__exit__(None, None, None)
-            innermost = getattr(state, "cancel_scope", scope)
-    return True
-
-
-def _torn_down() -> bool:
-    """Whether the surroundings are cancelled, not just a slot."""
-    return anyio.current_effective_deadline() == -math.inf

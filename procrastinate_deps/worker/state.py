@@ -43,6 +43,8 @@ class WorkerState:
         Set by whoever hears that the database knows this registration no more.
     fetch:
         Set by whoever has an outcome to record or knows a reason why a fetch could return something now.
+    workflow_changed:
+        Set when jobs of workflows have ended.
     """
 
     def __init__(self, app: App, connector: AsyncConnector, options: WorkerOptions) -> None:
@@ -56,6 +58,9 @@ class WorkerState:
         self._patience: dict[str, int] = {}
         self.lost = Wakeup()
         self.fetch = Wakeup()
+        self.workflow_changed = Wakeup()
+        self._in_flight = 0
+        self._answered = Wakeup()
 
     async def execute(self, statement: Statement[T], limit_s: float | None = None) -> T:
         """Run a statement.
@@ -66,6 +71,7 @@ class WorkerState:
         patience = self._patience.get(statement.name, 1) if self._patience else 1
         if limit_s is None:
             limit_s = self.options.stalled_worker_timeout * patience
+        self._in_flight += 1
         try:
             with anyio.move_on_after(limit_s):
                 result = await self.connector.execute_async(statement)
@@ -76,12 +82,21 @@ class WorkerState:
             if error.sqlstate == READ_ONLY:
                 await self.connector.renew_async()
             raise
+        finally:
+            self._in_flight -= 1
+            self._answered.set()
         self._patience[statement.name] = min(2 * patience, MAX_PATIENCE)
         await self.connector.renew_async()
         raise ConnectorException(
             f"no answer to {statement.name} within {limit_s:g} s: from the server, on the way to it, or for want of a "
             "free connection in the pool"
         )
+
+    async def quiet(self) -> None:
+        """Wait for a moment at which no statement is under way: who is cancelled then closes no connection."""
+        while self._in_flight:
+            self._answered.clear()
+            await self._answered.wait()
 
     async def register(self) -> None:
         sent_at = time.monotonic()

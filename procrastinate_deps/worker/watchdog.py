@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio import TASK_STATUS_IGNORED
 
-from procrastinate_deps.worker.runner import Run
+from procrastinate_deps.worker import isolation, runner
+from procrastinate_deps.worker.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,6 +138,10 @@ def _what(job: Job | None, in_threads: list[Job]) -> str:
     return f"no job of its own; these run in threads and may keep it from running: {named}{more}"
 
 
+# What is further in than these is the job's own code.
+_RUNNING_IT = frozenset({isolation.__name__, runner.__name__})
+
+
 def _frames(frame: FrameType | None) -> Iterator[FrameType]:
     """From the innermost outwards."""
     while frame is not None:
@@ -147,7 +152,7 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
 def _job_on(frame: FrameType) -> Job | None:
     """The job whose code is on this stack: one of the runner's own frames has its run."""
     for each in _frames(frame):
-        if _module(each) == Run.__module__:
+        if _module(each) in _RUNNING_IT:
             for value in each.f_locals.values():
                 if isinstance(value, Run):
                     return value.job
@@ -158,7 +163,7 @@ def _places(frame: FrameType) -> str:
     """Where the code is: the innermost place of what the runner called, and the task's own, if that is another."""
     stack: list[FrameType] = []
     for each in _frames(frame):
-        if _module(each) == Run.__module__:
+        if _module(each) in _RUNNING_IT:
             break
         stack.append(each)
     innermost, task_s_own = _place(frame), _place(stack[-1] if stack else frame)

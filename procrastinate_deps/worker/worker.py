@@ -24,18 +24,21 @@ from procrastinate_deps.worker import options as defaults
 from procrastinate_deps.worker.aborter import Aborter
 from procrastinate_deps.worker.exchange import Exchange
 from procrastinate_deps.worker.finisher import Finisher
+from procrastinate_deps.worker.folder import Folder
 from procrastinate_deps.worker.heartbeat import Heartbeat
 from procrastinate_deps.worker.interrupts import Interrupts
 from procrastinate_deps.worker.line import Report
 from procrastinate_deps.worker.listener import Listener
 from procrastinate_deps.worker.options import DeleteJobs, WorkerOptions
 from procrastinate_deps.worker.orders import Orders
+from procrastinate_deps.worker.progress import ProgressWriter
 from procrastinate_deps.worker.pruner import Pruner
 from procrastinate_deps.worker.rescuer import Rescuer
 from procrastinate_deps.worker.runner import Runner
 from procrastinate_deps.worker.scheduler import Scheduler
 from procrastinate_deps.worker.state import WorkerState
 from procrastinate_deps.worker.statistics import Statistics
+from procrastinate_deps.worker.sweeper import Sweeper
 from procrastinate_deps.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -101,6 +104,9 @@ class Worker:
         an unfinished child still has. Default: never.
     blocked_loop_threshold:
         Seconds that a task may block the event loop before there is a warning. None or 0: no warning. Default: 1.
+    sweep_interval:
+        Seconds after which one of all workers looks for damage in the tables, and mends it. None or 0: this one never
+        does. Default: 600.
     task_middleware:
         Functions around every task of their own kind, the first one outermost: sync ones around functions, async ones
         around coroutine functions; see `procrastinate_deps.middleware`. Default: none.
@@ -131,6 +137,7 @@ class Worker:
         max_rescues: int = defaults.MAX_RESCUES,
         prune_after: float | timedelta | None = None,
         blocked_loop_threshold: float | None = defaults.BLOCKED_LOOP_THRESHOLD_S,
+        sweep_interval: float | None = defaults.SWEEP_INTERVAL_S,
         task_middleware: Sequence[TaskMiddleware] | None = None,
         worker_middleware: Sequence[WorkerMiddleware] | None = None,
         supervisor: Line | None = None,
@@ -154,6 +161,7 @@ class Worker:
             max_rescues=max_rescues,
             prune_after=prune_after,
             blocked_loop_threshold=blocked_loop_threshold,
+            sweep_interval=sweep_interval,
             supervisor=supervisor,
         )
         self._wrapping = Wrapping(self, task_middleware, worker_middleware)
@@ -230,7 +238,8 @@ class Shift:
         self._state = WorkerState(app, connector, options)
         self._finisher = Finisher(self._state)
         self._statistics = Statistics(self._state)
-        self._runner = Runner(self._state, self._finisher, self._statistics, wrapping)
+        self._progress = ProgressWriter(self._state)
+        self._runner = Runner(self._state, self._finisher, self._statistics, self._progress, wrapping)
         self._exchange = Exchange(self._state, self._runner, self._finisher, self.stop)
         self._aborter = Aborter(self._state, self._runner)
         self._listener = Listener(self._state, self._runner, self._aborter.look_now)
@@ -238,6 +247,8 @@ class Shift:
         self._rescuer = Rescuer(self._state)
         self._scheduler = Scheduler(self._state)
         self._pruner = Pruner(self._state)
+        self._folder = Folder(self._state)
+        self._sweeper = Sweeper(self._state)
         self._watchdog = Watchdog(self._state, self._runner)
         self._interrupts = Interrupts(self._state, self.stop, self.stop_now)
         self._orders = Orders(self._state, self.stop, self.stop_now)
@@ -256,7 +267,10 @@ class Shift:
             self._rescuer,
             self._scheduler,
             self._statistics,
+            self._progress,
             self._pruner,
+            self._folder,
+            self._sweeper,
             self._watchdog,
             self._exchange,
         ]
@@ -316,6 +330,8 @@ class Shift:
                     )
                 await self._stop_requested.wait()
                 await self._wind_down()
+                with anyio.move_on_after(FAREWELL_S):
+                    await self._state.quiet()
                 group.cancel_scope.cancel()
         finally:
             await self._leave()
@@ -367,6 +383,7 @@ class Shift:
                 await self._runner.idle()
             with within(FAREWELL_S):
                 await self._finisher.drained()
+                await self._folder.fold_last()
         if self._patience.cancel_called:
             with anyio.move_on_after(FAREWELL_S):
                 self._runner.abandon_all()

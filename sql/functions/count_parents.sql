@@ -14,7 +14,10 @@ AS $$
     LEFT JOIN LATERAL (
         SELECT procrastinate_deps.parent_outcome(j.status, j.cancel_kind) AS outcome
         FROM procrastinate_deps.job_dependencies AS d
-        JOIN procrastinate_deps.jobs AS j ON j.id = d.parent_id
+        -- OFFSET 0: look-ups, see count_ends
+        CROSS JOIN LATERAL (
+            SELECT p.status, p.cancel_kind FROM procrastinate_deps.jobs AS p WHERE p.id = d.parent_id OFFSET 0
+        ) AS j
         WHERE d.child_id = child.id
         UNION ALL
         SELECT procrastinate_deps.parent_outcome(x.status, x.cancel_kind)

@@ -21,6 +21,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
+SET enable_bitmapscan = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -150,7 +151,8 @@ BEGIN
             RETURN QUERY
             WITH claimed AS (
                 UPDATE procrastinate_deps.jobs AS j
-                SET status = 'doing', claim = j.claim + 1, worker_id = fetch_jobs.worker_id, started_at = now()
+                -- not now(): a parent may have been ended by a transaction that began after this one, at its own now()
+                SET status = 'doing', claim = j.claim + 1, worker_id = fetch_jobs.worker_id, started_at = clock_timestamp()
                 WHERE j.id = ANY (picked) AND j.status = 'todo'
                 RETURNING j.*
             )

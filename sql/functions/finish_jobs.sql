@@ -18,6 +18,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
+SET enable_bitmapscan = off
 AS $$
 DECLARE
     settling text := procrastinate_deps.start_settling();
@@ -38,11 +39,15 @@ BEGIN
     mine := ARRAY(
         SELECT j.id
         FROM unnest(ids, claims) AS u (id, claim)
-        JOIN procrastinate_deps.jobs AS j ON j.id = u.id
-        -- IS TRUE: by its primary key. The index of what is doing would be read whole for each of many ids
-        WHERE (j.status = 'doing') IS TRUE AND j.claim = u.claim
-        ORDER BY j.id
-        FOR UPDATE OF j SKIP LOCKED);
+        -- look-ups, also by a plan from when the table was all but empty, which would read all of it in the order of ids
+        CROSS JOIN LATERAL (
+            SELECT x.id
+            FROM procrastinate_deps.jobs AS x
+            -- IS TRUE: by its primary key. The index of what is doing would be read whole for each of many ids
+            WHERE x.id = u.id AND (x.status = 'doing') IS TRUE AND x.claim = u.claim
+            FOR UPDATE SKIP LOCKED
+        ) AS j
+        ORDER BY j.id);
 
     IF cardinality(mine) > 0 THEN
         -- an abort that was asked for meanwhile wins over a retry
@@ -55,7 +60,8 @@ BEGIN
                 error = u.error,
                 cancel_kind = CASE WHEN u.status = 'cancelled' THEN 'manual'::procrastinate_deps.cancel_kind END
             FROM unnest(ids, claims, statuses, results, errors) AS u (id, claim, status, result, error)
-            WHERE j.id = u.id AND j.claim = u.claim AND (j.id IN (SELECT unnest(mine))) IS TRUE
+            -- ANY: a look-up, see settle
+            WHERE j.id = ANY (ARRAY[u.id]) AND j.claim = u.claim AND (j.id IN (SELECT unnest(mine))) IS TRUE
                 AND (u.status <> 'todo' OR j.abort_requested)
             RETURNING j.id, j.lock
         )
@@ -85,6 +91,8 @@ BEGIN
             IF delete_jobs <> 'never' THEN
                 DELETE FROM procrastinate_deps.jobs AS j
                 WHERE j.id = ANY (ended) AND (delete_jobs = 'always' OR j.status = 'succeeded')
+                    -- a workflow is pruned as a whole
+                    AND j.workflow_id IS NULL
                     AND NOT procrastinate_deps.has_live_children(j.id);
             END IF;
         END IF;

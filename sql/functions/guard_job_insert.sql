@@ -7,6 +7,9 @@ BEGIN
         PERFORM procrastinate_deps.refuse_transition(
             format('a job can not be inserted as %s', NEW.status), 'Insert it as todo, or use defer_jobs.');
     END IF;
+    IF NEW.workflow_id IS NOT NULL THEN
+        PERFORM procrastinate_deps.enter_workflows(ARRAY[NEW.workflow_id]);
+    END IF;
     NEW.gate := procrastinate_deps.gate_for(NEW.scheduled_at);
     PERFORM procrastinate_deps.notify_queues(ARRAY[NEW.queue]);
     RETURN NEW;

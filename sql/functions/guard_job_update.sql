@@ -7,19 +7,21 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF (OLD.id, OLD.status, OLD.run_when, OLD.claim, OLD.ignores_dependencies, OLD.cancel_kind, OLD.gate, OLD.scheduled_at,
-            OLD.queue, OLD.lock, OLD.started_at, OLD.worker_id)
+            OLD.queue, OLD.lock, OLD.started_at, OLD.worker_id, OLD.workflow_id, OLD.node)
         IS NOT DISTINCT FROM
         (NEW.id, NEW.status, NEW.run_when, NEW.claim, NEW.ignores_dependencies, NEW.cancel_kind, NEW.gate, NEW.scheduled_at,
-            NEW.queue, NEW.lock, NEW.started_at, NEW.worker_id)
+            NEW.queue, NEW.lock, NEW.started_at, NEW.worker_id, NEW.workflow_id, NEW.node)
     THEN
         RETURN NEW;
     END IF;
     IF NEW.id <> OLD.id OR NEW.run_when <> OLD.run_when OR NEW.claim <> OLD.claim
         OR NEW.ignores_dependencies <> OLD.ignores_dependencies
         OR NEW.started_at IS DISTINCT FROM OLD.started_at OR NEW.worker_id IS DISTINCT FROM OLD.worker_id
+        OR NEW.workflow_id IS DISTINCT FROM OLD.workflow_id OR NEW.node IS DISTINCT FROM OLD.node
     THEN
         PERFORM procrastinate_deps.refuse_transition(
-            format('id, run_when, claim, worker_id, started_at and ignores_dependencies of job %s can not be changed', OLD.id),
+            format('id, run_when, claim, worker_id, started_at, ignores_dependencies, workflow_id and node of job %s can '
+                'not be changed', OLD.id),
             'Cancel the job and defer another one.');
     END IF;
     IF NEW.status = OLD.status THEN

@@ -6,6 +6,7 @@ BEGIN
     UPDATE procrastinate_deps.job_blocks AS b
     SET live = c.live, succeeded = c.succeeded, failed = c.failed, cancelled = c.cancelled, not_needed = c.not_needed
     FROM procrastinate_deps.count_parents(ids) AS c
-    WHERE b.job_id = c.job_id;
+    -- ANY: a look-up, see settle
+    WHERE b.job_id = ANY (ARRAY[c.job_id]);
 END
 $$;

@@ -4,9 +4,10 @@ LANGUAGE plpgsql
 AS $$
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'fetching, ending, retrying or deleting jobs needs the isolation level READ COMMITTED, not %',
+        RAISE EXCEPTION 'this needs the isolation level READ COMMITTED, not %',
             upper(current_setting('transaction_isolation'))
-        USING ERRCODE = 'PD006', HINT = 'Only deferring works at every isolation level.';
+        USING ERRCODE = 'PD006', HINT = 'Only new jobs and new workflows can be deferred at every isolation level; not into a '
+                'workflow that exists, nor a unique one whose name one has that has just ended.';
     END IF;
 END
 $$;

@@ -31,6 +31,12 @@ BEGIN
     IF cardinality(children) = 0 THEN
         RETURN NULL;
     END IF;
+    -- a requirement dropped by hand: such a child no longer waits for the whole of a workflow that the parent is in
+    IF EXISTS (SELECT FROM procrastinate_deps.workflow_dependents AS w WHERE w.child_id = ANY (children)) THEN
+        DELETE FROM procrastinate_deps.workflow_dependents AS w
+        USING gone AS g, procrastinate_deps.jobs AS p, procrastinate_deps.workflows AS f
+        WHERE p.id = g.parent_id AND f.id = p.workflow_id AND w.child_id = g.child_id AND w.workflow_id = ANY (f.path);
+    END IF;
     PERFORM procrastinate_deps.require_read_committed();
     PERFORM 1 FROM procrastinate_deps.jobs WHERE id = ANY (children) ORDER BY id FOR NO KEY UPDATE;
     -- a new statement: how they stand now that they are held
@@ -41,4 +47,8 @@ $$;
 
 CREATE TRIGGER settle_edge_delete AFTER DELETE ON procrastinate_deps.job_dependencies
 REFERENCING OLD TABLE AS gone
-FOR EACH STATEMENT EXECUTE FUNCTION procrastinate_deps.settle_edge_delete();
+FOR EACH STATEMENT
+-- our own functions delete only edges of children that they delete next
+WHEN (coalesce(current_setting('procrastinate_deps_internal.settling', true), '')
+        <> concat('procrastinate_deps', ' ', pg_trigger_depth()))
+EXECUTE FUNCTION procrastinate_deps.settle_edge_delete();

@@ -1,20 +1,16 @@
--- Which blocked jobs may these ends touch? Read without locks, so only a guess: it serves to lock in one pass, by id.
+-- Which blocked jobs may it touch when these blocked jobs are cancelled by their rules? Read without locks, so only a guess:
+-- it serves to lock in one pass, by id.
 -- A child is followed further when its last live parents are among those that end and its rule is then not met; to
 -- follow every rule that can cancel would lock all descendants at each finish.
 -- PL/pgSQL, because a function in plain SQL that can't be inlined would be planned anew at each call.
-CREATE FUNCTION procrastinate_deps.touched_by(ended bigint[]) RETURNS bigint[]
+CREATE FUNCTION procrastinate_deps.touched_by(doomed bigint[]) RETURNS bigint[]
 LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
     RETURN (WITH RECURSIVE touched (id, doomed, kind) AS (
-        SELECT
-            b.job_id,
-            b.live <= e.ends AND NOT procrastinate_deps.rule_met(
-                b.run_when, b.succeeded + e.succeeded, b.failed + e.failed,
-                b.cancelled + e.cancelled, b.not_needed + e.not_needed),
-            procrastinate_deps.unmet_kind(b.run_when)
-        FROM procrastinate_deps.count_ends(ended) AS e
-        JOIN procrastinate_deps.job_blocks AS b ON b.job_id = e.child_id
+        SELECT b.job_id, true, procrastinate_deps.unmet_kind(b.run_when)
+        FROM procrastinate_deps.job_blocks AS b
+        WHERE b.job_id = ANY (touched_by.doomed)
         UNION
         SELECT
             b.job_id,
@@ -25,8 +21,13 @@ BEGIN
                 b.not_needed + (count(*) FILTER (WHERE touched.kind = 'not_needed') OVER parents)::integer),
             procrastinate_deps.unmet_kind(b.run_when)
         FROM touched
-        JOIN procrastinate_deps.job_dependencies AS d ON d.parent_id = touched.id
-        JOIN procrastinate_deps.job_blocks AS b ON b.job_id = d.child_id
+        -- OFFSET 0: look-ups, see count_ends
+        CROSS JOIN LATERAL (
+            SELECT e.child_id FROM procrastinate_deps.job_dependencies AS e WHERE e.parent_id = touched.id OFFSET 0
+        ) AS d
+        CROSS JOIN LATERAL (
+            SELECT * FROM procrastinate_deps.job_blocks AS x WHERE x.job_id = d.child_id OFFSET 0
+        ) AS b
         WHERE touched.doomed
         WINDOW parents AS (PARTITION BY b.job_id)
     )

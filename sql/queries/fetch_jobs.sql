@@ -17,5 +17,7 @@ SELECT
     job.ready_at,
     job.started_at,
     job.error,
+    job.workflow_id,
+    job.node,
     NULL::text AS refused
 FROM procrastinate_deps.fetch_jobs($1::text[], $2::bigint, $3::integer) AS job

@@ -17,6 +17,8 @@ SELECT
     NULL::timestamptz AS ready_at,
     NULL::timestamptz AS started_at,
     NULL::text AS error,
+    NULL::bigint AS workflow_id,
+    NULL::text AS node,
     refusal.refused
 FROM procrastinate_deps.finish_jobs(
     $1::bigint[], $2::bigint[], $3::text[], $4::text[]::jsonb[], $5::text[], $6::text::jsonb, $7::text, 100, true
@@ -41,9 +43,11 @@ SELECT
     job.ready_at,
     job.started_at,
     job.error,
+    job.workflow_id,
+    job.node,
     NULL
 FROM procrastinate_deps.fetch_jobs($8::text[], $9::bigint, $10::integer, true) AS job
 UNION ALL
 SELECT
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'left'
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'left'
 WHERE current_setting('procrastinate_deps_internal.left', true) = 'yes'

@@ -23,6 +23,14 @@ SELECT
     job.result::text,
     job.error,
     job.cancel_kind::text,
-    job.cancel_reason
+    job.cancel_reason,
+    job.workflow_id,
+    job.node,
+    progress.done,
+    progress.total,
+    progress.message,
+    progress.updated_at
 FROM procrastinate_deps.jobs AS job
+LEFT JOIN procrastinate_deps.job_progress AS progress
+    ON progress.job_id = job.id AND progress.claim = job.claim AND job.status NOT IN ('blocked', 'todo')
 WHERE job.id = $1::bigint

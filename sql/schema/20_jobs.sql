@@ -5,6 +5,7 @@ CREATE TABLE procrastinate_deps.jobs (
     claim bigint NOT NULL DEFAULT 0,
     -- who claimed it last. No foreign key: it would lock the worker's row at each fetch, and history outlives workers
     worker_id bigint,
+    workflow_id bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
     scheduled_at timestamptz,
     -- when its last parent ended, or it was put back; NULL: when it was created. Says how long it waited for its start
@@ -26,12 +27,18 @@ CREATE TABLE procrastinate_deps.jobs (
     ignores_dependencies boolean NOT NULL DEFAULT false,
     queue text COLLATE "C" NOT NULL DEFAULT 'default',
     task_name text NOT NULL,
+    -- its name in its workflow
+    node text COLLATE "C",
     lock text COLLATE "C",
     queueing_lock text COLLATE "C",
     args jsonb NOT NULL DEFAULT '{}',
     result jsonb,
     error text,
     cancel_reason text,
+    CONSTRAINT jobs_workflow_fkey
+        FOREIGN KEY (workflow_id) REFERENCES procrastinate_deps.workflows (id) ON DELETE CASCADE,
+    CONSTRAINT jobs_node_length CHECK (length(node) BETWEEN 1 AND 255),
+    CONSTRAINT jobs_node_needs_workflow CHECK (node IS NULL OR workflow_id IS NOT NULL),
     CONSTRAINT jobs_queue_length CHECK (length(queue) BETWEEN 1 AND 255),
     CONSTRAINT jobs_task_name_not_empty CHECK (task_name <> ''),
     CONSTRAINT jobs_scheduled_at_finite CHECK (isfinite(scheduled_at)),
@@ -79,3 +86,11 @@ CREATE INDEX jobs_doing ON procrastinate_deps.jobs (worker_id)
 -- prune_jobs: ended jobs, oldest first; by status, so that what is kept longer (the failed) is not read each time
 CREATE INDEX jobs_ended ON procrastinate_deps.jobs (status, finished_at)
     WHERE finished_at IS NOT NULL;
+
+-- cancel_workflow and its like, list_jobs: the jobs of a workflow
+CREATE INDEX jobs_workflow ON procrastinate_deps.jobs (workflow_id, id)
+    WHERE workflow_id IS NOT NULL;
+
+-- a name means one job of its workflow
+CREATE UNIQUE INDEX jobs_node ON procrastinate_deps.jobs (workflow_id, node)
+    WHERE workflow_id IS NOT NULL AND node IS NOT NULL;

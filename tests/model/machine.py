@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, LiteralString
 
-import psycopg
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.model import database
+from tests.model.comparing import placed, same_refusal, visible
+from tests.model.draws import (
+    NewJob,
+    fetched_queues,
+    few,
+    flag,
+    new_jobs,
+    pick,
+    picks,
+    priorities,
+    queues,
+    rarely,
+    retries,
+    said,
+    worker_numbers,
+)
 from tests.model.model import (
     LIVE,
     MAX_RESCUES,
-    RUN_WHEN,
     TERMINAL,
     WAITING,
     Job,
@@ -26,13 +39,10 @@ from tests.model.model import (
     Outcome,
     RefusedError,
     Retry,
-    RunWhen,
     Status,
 )
 
 MOST_JOBS = 14
-WORKERS = 3
-QUEUES = ("a", "b")
 STATUSES: tuple[Status, ...] = ("blocked", "todo", "doing", "succeeded", "failed", "cancelled", "aborted")
 # No job has ever had this id
 NEVER = 1_000_000
@@ -53,55 +63,6 @@ NEW_EDGE: LiteralString = """
 INSERT INTO procrastinate_deps.job_dependencies (child_id, parent_id)
 SELECT %s, id FROM procrastinate_deps.jobs LIMIT 1
 """
-
-
-@dataclass(frozen=True)
-class NewJob:
-    run_when: RunWhen
-    queue: str
-    priority: int
-    lock: str | None
-    queueing_lock: str | None
-    delayed: bool
-    # picks: see Machine.choose
-    parents: list[int]
-    after: list[int]
-    of_a_deleted_one: bool
-
-
-# A pick is a number that stands for one of however many jobs there are to choose from at that moment.
-pick = st.integers(0, 15)
-picks = st.lists(pick, min_size=1, max_size=4, unique=True)
-few = st.lists(pick, min_size=1, max_size=2, unique=True)
-flag = st.booleans()
-rarely = st.sampled_from((False, False, False, False, True))
-seldom = st.integers(0, 15).map(lambda number: number == 15)
-worker_numbers = st.integers(0, WORKERS - 1)
-queues = st.sampled_from(QUEUES)
-priorities = st.integers(0, 2)
-fetched_queues = st.sampled_from((None, ["a"], ["b"], ["b", "a"]))
-retries = st.builds(
-    Retry,
-    delayed=rarely,
-    priority=st.none() | priorities,
-    queue=st.none() | queues,
-    lock=st.sampled_from((None, None, "x")),
-)
-said: st.SearchStrategy[tuple[Status, Retry]] = st.tuples(
-    st.sampled_from(("succeeded", "succeeded", "failed", "failed", "todo", "todo", "aborted", "cancelled")), retries
-)
-new_jobs = st.builds(
-    NewJob,
-    run_when=st.sampled_from(RUN_WHEN),
-    queue=queues,
-    priority=priorities,
-    lock=st.sampled_from((None, "x", "y")),
-    queueing_lock=st.sampled_from((None, None, "q")),
-    delayed=seldom,
-    parents=st.lists(pick, max_size=3, unique=True),
-    after=st.lists(pick, max_size=2, unique=True),
-    of_a_deleted_one=seldom,
-)
 
 
 class Machine(RuleBasedStateMachine):
@@ -150,11 +111,23 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.model.jobs) < MOST_JOBS)
     @rule(batch=st.lists(new_jobs, min_size=1, max_size=3))
     def defer(self, batch: list[NewJob]) -> None:
+        jobs, specs = self.planned(batch)
+        missing = any(new.of_a_deleted_one for new in batch)
+        try:
+            copy.deepcopy(self.model).defer([placed(job, NEVER) for job in jobs], missing=missing)
+        except RefusedError as refused:
+            with same_refusal(refused):
+                database.defer(self.hand, specs)
+            return
+        ids = database.defer(self.hand, specs)
+        assert ids == list(range(ids[0], ids[0] + len(batch)))
+        self.model.defer([placed(job, ids[0]) for job in jobs], missing=False)
+
+    def planned(self, batch: Sequence[NewJob]) -> tuple[list[Job], list[dict[str, Any]]]:
+        """Ids are given by the database, and used up by a refusal too: until then they are positions, negative."""
         present = self.having()
         specs: list[dict[str, Any]] = []
-        # ids are given by the database, and used up by a refusal too: until then they are positions, negative
         jobs: list[Job] = []
-        missing = any(new.of_a_deleted_one for new in batch)
         for position, new in enumerate(batch):
             parents = self.choose(new.parents, present)
             after = self.choose(new.after, range(position))
@@ -171,17 +144,7 @@ class Machine(RuleBasedStateMachine):
             gone = [max(self.deleted, default=NEVER)] if new.of_a_deleted_one else []
             specs.append(database.spec(job, [*parents, *gone], after))
             jobs.append(job)
-        for job, spec in zip(jobs, specs, strict=True):
-            note(f"defer {job.id}: { ({key: value for key, value in spec.items() if value}) }")
-        try:
-            copy.deepcopy(self.model).defer([placed(job, NEVER) for job in jobs], missing=missing)
-        except RefusedError as refused:
-            with same_refusal(refused):
-                database.defer(self.hand, specs)
-            return
-        ids = database.defer(self.hand, specs)
-        assert ids == list(range(ids[0], ids[0] + len(batch)))
-        self.model.defer([placed(job, ids[0]) for job in jobs], missing=False)
+        return jobs, specs
 
     # Running
 
@@ -500,9 +463,11 @@ class Machine(RuleBasedStateMachine):
             assert database.next_due(self.hand, None) == 0, f"a worker would sleep, though {expected[0]} could start"
 
     def teardown(self) -> None:
+        if self.workers and sys.exc_info()[0] is None:
+            self.at_the_end()
+
+    def at_the_end(self) -> None:
         """Everything that can run does, and nothing is left waiting."""
-        if not self.workers or sys.exc_info()[0] is not None:
-            return
         for queue in sorted(self.model.paused):
             database.resume(self.hand, queue)
         self.model.paused.clear()
@@ -523,38 +488,3 @@ class Machine(RuleBasedStateMachine):
                 break
         given, _ = database.state(self.hand)
         assert [job_id for job_id, job in given.items() if job["status"] in LIVE] == []
-
-
-@contextmanager
-def same_refusal(refused: RefusedError) -> Iterator[None]:
-    """The database says what the model says."""
-    try:
-        yield
-    except psycopg.Error as error:
-        if error.sqlstate not in refused.codes:
-            raise AssertionError(f"{error.sqlstate} instead of {refused}: {error}") from error
-    else:
-        raise AssertionError(f"done instead of being refused with {refused}")
-
-
-def placed(job: Job, first: int) -> Job:
-    copied = copy.deepcopy(job)
-    copied.id = first - job.id
-    copied.parents = {first - parent if parent <= 0 else parent for parent in job.parents}
-    return copied
-
-
-def visible(model: Model, job: Job) -> dict[str, Any]:
-    return {
-        "status": job.status,
-        "cancel_kind": job.cancel_kind,
-        "claim": job.claim,
-        "queue": job.queue,
-        "priority": job.priority,
-        "lock": job.lock,
-        "run_when": job.run_when,
-        "worker": job.worker if job.status == "doing" else None,
-        "abort_requested": job.status == "doing" and job.abort_requested,
-        "delayed": job.status in WAITING and job.delayed,
-        "parents": [list(parent) for parent in model.parent_statuses(job)],
-    }

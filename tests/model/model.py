@@ -98,6 +98,11 @@ class Job:
     delayed: bool = False
     parents: set[int] = field(default_factory=set)
     deleted_parents: dict[int, End] = field(default_factory=dict)
+    workflow: int | None = None
+    # its name in its workflow
+    node: str | None = None
+    # workflows on all jobs of which it depends
+    whole: set[int] = field(default_factory=set)
 
     status: Status = "todo"
     cancel_kind: CancelKind | None = None
@@ -153,18 +158,23 @@ class Model:
 
     @contextlib.contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        before = copy.deepcopy(self.jobs)
+        before = copy.deepcopy(vars(self))
         try:
             yield
-            self._check_queueing_locks()
-        except RefusedError:
-            self.jobs = before
+            self._refuse_conflicts()
+        except RefusedError as refused:
+            # the database may have come upon them first
+            refused.codes += tuple(self.conflicts())
+            vars(self).update(before)
             raise
 
-    def _check_queueing_locks(self) -> None:
+    def _refuse_conflicts(self) -> None:
+        if codes := self.conflicts():
+            raise RefusedError(*codes)
+
+    def conflicts(self) -> list[str]:
         taken = [job.queueing_lock for job in self.jobs.values() if job.status in WAITING and job.queueing_lock]
-        if len(taken) > len(set(taken)):
-            raise RefusedError(ENQUEUED)
+        return [ENQUEUED] if len(taken) > len(set(taken)) else []
 
     # What is
 
@@ -237,7 +247,7 @@ class Model:
             if missing:
                 raise RefusedError(NOT_FOUND, ENQUEUED)
             # A child of ended parents stands in line as one that was deferred just before they ended
-            self._check_queueing_locks()
+            self._refuse_conflicts()
             self.settle()
 
     # Running
@@ -272,7 +282,8 @@ class Model:
         self.delete(
             job_id
             for job_id in ended
-            if (delete_jobs == "always" or (delete_jobs == "successful" and self.jobs[job_id].status == "succeeded"))
+            if self.jobs[job_id].workflow is None
+            and (delete_jobs == "always" or (delete_jobs == "successful" and self.jobs[job_id].status == "succeeded"))
             and not any(child.live for child in self.children(job_id))
         )
         return stale
@@ -338,7 +349,10 @@ class Model:
         old = [
             job.id
             for job in self.jobs.values()
-            if not job.live and job.status in statuses and not any(child.live for child in self.children(job.id))
+            if job.workflow is None
+            and not job.live
+            and job.status in statuses
+            and not any(child.live for child in self.children(job.id))
         ]
         self.delete(old)
         return len(old)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.model import concurrent, database
-from tests.model.concurrent import PlannedJob
-from tests.model.machine import WORKERS, Machine
+from tests.model import concurrent, database, workflow_database
+from tests.model.concurrent import Plan, PlannedJob
+from tests.model.draws import WORKERS
+from tests.model.machine import Machine
 from tests.model.model import RUN_WHEN, TERMINAL, End, rule_met
+from tests.model.workflow_machine import WorkflowMachine
 
 LONG_PROFILE = "long"
 
@@ -62,6 +65,12 @@ def test_one_after_another(dsn: str) -> None:
         run_state_machine_as_test(Machine, settings=chosen(120, 40))
 
 
+def test_workflows_one_after_another(dsn: str) -> None:
+    with contextlib.ExitStack() as opened:
+        WorkflowMachine.connections = [opened.enter_context(database.connect(dsn)) for _ in range(WORKERS + 1)]
+        run_state_machine_as_test(WorkflowMachine, settings=chosen(50, 40))
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> list[PlannedJob]:
     size = draw(st.integers(4, 24))
@@ -79,20 +88,68 @@ def plans(draw: st.DrawFn) -> list[PlannedJob]:
     ]
 
 
-def test_several_at_once(dsn: str) -> None:
+def nested(workflows: Sequence[int | None], workflow: int) -> set[int]:
+    """A workflow, by its position, and those in it: they come after it."""
+    tree = {workflow}
+    for position, parent in enumerate(workflows):
+        if parent in tree:
+            tree.add(position)
+    return tree
+
+
+@st.composite
+def plans_with_workflows(draw: st.DrawFn) -> Plan:
+    workflows = [draw(st.sampled_from((None, *range(position)))) for position in range(draw(st.integers(1, 4)))]
+    jobs: list[PlannedJob] = []
+    # workflows that somebody waits for the whole of: no job of the plan comes into them any more
+    closed: set[int] = set()
+    none: frozenset[int] = frozenset()
+    # by workflow, who cancels it: before all of its jobs
+    cancelling: dict[int, int] = {}
+    for position, job in enumerate(draw(plans())):
+        workflow = draw(st.sampled_from((None, *sorted({*range(len(workflows))} - closed))))
+        outer = {each for each in range(len(workflows)) if workflow in nested(workflows, each)}
+        others = sorted({*range(len(workflows))} - outer)
+        whole = draw(st.sampled_from([none, *(frozenset({each}) for each in others)]))
+        occupied = {
+            each for other in jobs for each in range(len(workflows)) if other.workflow in nested(workflows, each)
+        }
+        may_cancel = [each for each in others if each not in occupied | closed]
+        cancels = draw(st.sampled_from((None, None, *may_cancel)))
+        for each in whole:
+            closed |= nested(workflows, each)
+        after = job.after | {cancelling[each] for each in outer if each in cancelling}
+        if cancels is not None:
+            cancelling[cancels] = position
+        grows = () if workflow is None else tuple(draw(st.lists(st.sampled_from(TERMINAL), max_size=2)))
+        jobs.append(replace(job, workflow=workflow, whole=whole, after=after, cancels=cancels, grows=grows))
+    return Plan(jobs, workflows)
+
+
+def run_at_once(dsn: str, plans: st.SearchStrategy[Plan], examples: int) -> None:
     queues: Sequence[Sequence[str] | None] = (None, ["a"], ["b"], ["b", "a"])
     with contextlib.ExitStack() as opened:
         connections = [opened.enter_context(database.connect(dsn)) for _ in queues]
 
-        @chosen(60)
-        @given(plans())
-        def run(plan: list[PlannedJob]) -> None:
+        @chosen(examples)
+        @given(plans)
+        def run(plan: Plan) -> None:
+            workflow_database.empty(connections[0])
             database.empty(connections[0])
             ends, runs = concurrent.execute(connections, plan, queues)
-            for position, job in enumerate(plan):
-                note(f"{position}: {job}, ended {ends[position]}")
+            note(f"workflows {plan.workflows}, ended {ends.workflows}")
+            for position, job in enumerate(plan.jobs):
+                note(f"{position}: {job}, ended {ends.jobs[position]}")
             expected = concurrent.expected(plan)
             assert ends == expected
-            assert runs == {position: claims for position, (_, _, claims) in enumerate(expected)}
+            assert runs == {key: claims for key, (_, _, claims) in expected.jobs.items() if claims}
 
         run()
+
+
+def test_several_at_once(dsn: str) -> None:
+    run_at_once(dsn, plans().map(Plan), 60)
+
+
+def test_workflows_by_several_at_once(dsn: str) -> None:
+    run_at_once(dsn, plans_with_workflows(), 30)

@@ -2,9 +2,9 @@
 
     python -m tests.races.stress DSN [--seconds 30] [--seed N] [--clients 16]
 
-Each client defers graphs, fetches, ends, retries, cancels, deletes, adds and removes edges, pauses queues, leaves
-transactions open for a moment, and types plain SQL. `violations()` holds in every committed state, so it is asked while
-they run; at the end everything is drained and nothing may be left waiting.
+Each client defers jobs and whole workflows, fetches, ends, retries, cancels, deletes, adds and removes edges, pauses
+queues, leaves transactions open for a moment, and types plain SQL. `violations()` holds in every committed state, so it
+is asked while they run; at the end everything is drained and nothing may be left waiting.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from typing import Any
 
 import asyncpg
 
+from tests.races import stress_workflows
+
 SCHEMA = "procrastinate_deps"
 RULES = ["all_finished"] * 4 + ["all_succeeded"] * 4 + ["any_succeeded", "any_failed", "all_failed", "none_failed"]
 QUEUES = ["default", "default", "default", "other", "third"]
 DEADLOCK, SERIALIZATION, LOCK_TIMEOUT = "40P01", "40001", "55P03"
 RETRIED = {DEADLOCK, SERIALIZATION, LOCK_TIMEOUT}
 # missing parent, started, cycle, rule unmet, refused transition, missing job, queueing lock taken
-EXPECTED = {"PD001", "PD002", "PD003", "PD004", "PD005", "PD007", "23505"}
+EXPECTED = {"PD001", "PD002", "PD003", "PD004", "PD005", "PD007", "23505"} | stress_workflows.EXPECTED
 MAX_LIVE_JOBS = 1500
 FETCH = "SELECT id, claim FROM fetch_logged($1, $2, $3)"
 # Each start is logged with what was true when it was claimed. By a function, statement by statement: a single statement
@@ -69,6 +71,7 @@ class World:
     dsn: str
     rng: random.Random
     recent: collections.deque[int] = field(default_factory=lambda: collections.deque(maxlen=250))
+    workflows: collections.deque[int] = field(default_factory=lambda: collections.deque(maxlen=25))
     running: collections.deque[int] = field(default_factory=lambda: collections.deque(maxlen=60))
     done: collections.Counter[str] = field(default_factory=collections.Counter)
     errors: collections.Counter[str] = field(default_factory=collections.Counter)
@@ -114,6 +117,7 @@ class Client:
                 job["lock"] = f"lock {rng.randint(1, 12)}"
             if rng.random() < 0.05:
                 job["queueing_lock"] = f"queueing {rng.randint(1, 200)}"
+            stress_workflows.in_a_workflow(rng, job, self.world.workflows, self.world.pick(3))
             jobs.append(job)
         return jobs
 
@@ -302,9 +306,11 @@ class Client:
             await self.defer()
         elif kind < 0.76:
             await self.work()
-        elif kind < 0.84:
+        elif kind < 0.82:
             await self.operate()
-        elif kind < 0.90:
+        elif kind < 0.87:
+            await stress_workflows.play(self)
+        elif kind < 0.91:
             await self.edges()
         elif kind < 0.99:
             await self.by_hand()

@@ -539,6 +539,44 @@ async def test_an_edge_is_removed_by_hand_while_its_parent_ends(race: Race, remo
     await race.settled()
 
 
+@pytest.mark.parametrize(("removal", "way"), pairs(REMOVALS, ["finish", "update"]))
+async def test_an_edge_is_removed_by_hand_while_its_parents_end_waits_for_a_child(
+    race: Race, removal: str, way: str
+) -> None:
+    """What an end means is counted before the children are held: the count of the second one must stay right."""
+    parent, other = await race.running(2)
+    held, child = await race.deferred(job(parent), job(parent, other))
+    await race.c.hold(held)
+    end = race.start(race.a, race.a.end(parent, way, status="succeeded"))
+    await end.waits()
+    remove = race.start(race.b, race.b.do(REMOVALS[removal], child, parent))
+    await remove.waits()
+    await race.c.commit()
+    await end.done()
+    await remove.done()
+    assert await race.statuses(held, child) == ["todo", "blocked"]
+    await race.settled()
+
+
+@pytest.mark.parametrize("way", ["finish", "update"])
+async def test_a_child_is_blocked_anew_while_its_parents_end_waits_for_another_one(race: Race, way: str) -> None:
+    """As above, of a child that is not blocked when the end is counted."""
+    parent, other = await race.running(2)
+    held, child = await race.deferred(job(parent), job(parent))
+    await race.a.retry(child, ignore_dependencies=True)
+    assert await race.statuses(child) == ["todo"]
+    await race.c.hold(held)
+    end = race.start(race.a, race.a.end(parent, way, status="succeeded"))
+    await end.waits()
+    add = race.start(race.b, race.b.do("SELECT add_dependencies($1, ARRAY[$2::bigint])", child, other))
+    await add.waits()
+    await race.c.commit()
+    await end.done()
+    await add.done()
+    assert await race.statuses(held, child) == ["todo", "blocked"]
+    await race.settled()
+
+
 @pytest.mark.parametrize("removal", REMOVALS)
 async def test_an_edge_is_removed_by_hand_while_the_other_parent_ends(race: Race, removal: str) -> None:
     parent, other = await race.running(2)

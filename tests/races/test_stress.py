@@ -23,5 +23,6 @@ async def test_everything_at_once(dsn: str) -> None:
     assert not world.violations, world.violations[:10]
     assert not world.unexpected, world.unexpected[:10]
     # it did something: a stress that meets only errors proves nothing
-    for what in ("started", "defer", "finish", "cancel", "retry", "add edges", "delete", "plain end", "checks"):
+    jobs = ("started", "defer", "finish", "cancel", "retry", "add edges", "delete", "plain end", "checks")
+    for what in (*jobs, "graph", "cancel workflow", "retry workflow", "fold"):
         assert world.done[what] > 0, f"no {what!r} in {dict(world.done)}"

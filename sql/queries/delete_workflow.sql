@@ -1,0 +1,1 @@
+SELECT procrastinate_deps.delete_workflow($1::bigint)

@@ -1,0 +1,1 @@
+SELECT procrastinate_deps.fold_workflows($1::bigint[], $2::integer)

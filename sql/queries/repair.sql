@@ -1,0 +1,1 @@
+SELECT procrastinate_deps.repair($1::text, $2::bigint[])

@@ -1,0 +1,2 @@
+SELECT swept.reached, swept.repaired::text
+FROM procrastinate_deps.sweep_locks($1::text) AS swept

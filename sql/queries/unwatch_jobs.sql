@@ -1,0 +1,1 @@
+SELECT procrastinate_deps.unwatch_jobs($1::bigint[])
