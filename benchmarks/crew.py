@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from benchmarks.adapters.adapter import DSN_VARIABLE, SCOREBOARD_CELLS, SCOREBOARD_VARIABLE
+from benchmarks.adapters.adapter import CONCURRENCY_VARIABLE, DSN_VARIABLE, SCOREBOARD_CELLS, SCOREBOARD_VARIABLE
 from benchmarks.environments import REPOSITORY
 from benchmarks.peers import Peer
 
@@ -66,8 +66,12 @@ class Installed:
             raise self.failed(f"{command[0]} ended with {process.returncode}")
         return Span(**json.loads(output.splitlines()[-1]))
 
-    def start(self, dsn: str, *command: object, scoreboard: Path | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, dsn: str, *command: object, scoreboard: Path | None = None, concurrency: int | None = None
+    ) -> subprocess.Popen[str]:
         environment = os.environ | {DSN_VARIABLE: dsn}
+        if concurrency is not None:
+            environment[CONCURRENCY_VARIABLE] = str(concurrency)
         if scoreboard is not None:
             environment[SCOREBOARD_VARIABLE] = str(scoreboard)
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -90,8 +94,9 @@ class Installed:
 class Crew:
     """Worker processes of one peer on one database, working from `with` to its end."""
 
-    def __init__(self, installed: Installed, dsn: str, processes: int = 1) -> None:
+    def __init__(self, installed: Installed, dsn: str, processes: int = 1, concurrency: int | None = None) -> None:
         self._installed = installed
+        self._concurrency = concurrency
         self._dsn = dsn
         self._wanted = processes
         self._open = contextlib.ExitStack()
@@ -111,7 +116,8 @@ class Crew:
                 with path.open("rb") as file:
                     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
                 self._boards.append(memoryview(mapped).cast("d"))
-                self._workers.append(self._installed.start(self._dsn, "work", scoreboard=path))
+                worker = self._installed.start(self._dsn, "work", scoreboard=path, concurrency=self._concurrency)
+                self._workers.append(worker)
             for worker in self._workers:
                 output = _output(worker)
                 readable, _, _ = select.select([output], [], [], START_TIMEOUT_S)

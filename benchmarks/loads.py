@@ -57,6 +57,7 @@ LOADS = (
         )
         for shape in SHAPES
     ),
+    Load("graph-critical-path", measures.critical_path, ours),
     Load("behind-scheduled", partial(measures.drain_behind, kind="scheduled"), everybody),
     Load("behind-blocked", partial(measures.drain_behind, kind="blocked"), ours),
     Load("fetch", measures.fetch, ours),

@@ -18,7 +18,7 @@ from benchmarks.adapters.shapes import graph
 from benchmarks.bench import FETCHED, Bench
 from benchmarks.crew import Crew, Installed, PeerError
 from benchmarks.peers import OURS
-from benchmarks.server import Connection, pgbench
+from benchmarks.server import Connection, Watch, pgbench
 
 Figures: TypeAlias = dict[str, float]
 
@@ -68,12 +68,15 @@ def drain(bench: Bench, installed: Installed, *, kind: str = "due", processes: i
     count = bench.sizes.drained
     with bench.fresh(installed, kind) as database:
         before = bench.server.wal_bytes()
-        with Crew(installed, bench.server.dsn(database), processes) as crew:
+        with (
+            bench.server.watching(database, installed.peer.unfinished) as watch,
+            Crew(installed, bench.server.dsn(database), processes) as crew,
+        ):
             used = crew.cpu_s()
             crew.started()
             done = crew.wait(count, bench.sizes.drain_cap_s)
             times = crew.times()
-            ended = _last_end(bench, installed, database, times) if done else times[-1]
+            ended = _last_end(watch, times) if done else times[-1]
             ran, used_now = len(times), crew.cpu_s()
         figures = {
             "jobs_per_s": _rate(ran, ended - times[0], whole=done),
@@ -103,8 +106,8 @@ def drain_behind(bench: Bench, installed: Installed, *, kind: str) -> Measured:
     return Measured(figures, capped=any(run.capped for _, run in runs))
 
 
-def _last_end(bench: Bench, installed: Installed, database: str, times: Sequence[float]) -> float:
-    ended = bench.server.when_false(installed.peer.unfinished, database, LAST_END_TIMEOUT_S)
+def _last_end(watch: Watch, times: Sequence[float]) -> float:
+    ended = watch.when_false(LAST_END_TIMEOUT_S)
     if ended is None:
         raise PeerError(f"the database shows jobs that have not ended, {LAST_END_TIMEOUT_S} s after the last body")
     return max(ended, times[-1])
@@ -159,7 +162,7 @@ def run_graph(bench: Bench, installed: Installed, *, shape: str) -> Measured:
     count = len(graph(shape, size, width))
     with bench.fresh(installed, "empty") as database:
         dsn = bench.server.dsn(database)
-        with Crew(installed, dsn) as crew:
+        with bench.server.watching(database, installed.peer.unfinished) as watch, Crew(installed, dsn) as crew:
             _wake(crew, installed, dsn)
             if installed.peer.dependencies:
                 sent = installed.call(dsn, "graph", shape, size, width)
@@ -169,7 +172,7 @@ def run_graph(bench: Bench, installed: Installed, *, shape: str) -> Measured:
             times = crew.times()
             if len(times) < 2:
                 raise PeerError(f"{len(times)} of {count} jobs had run after {bench.sizes.graph_cap_s:g} s")
-            ended = _last_end(bench, installed, database, times) if done else times[-1]
+            ended = _last_end(watch, times) if done else times[-1]
     figures = {"jobs": count, "jobs_per_s": _rate(len(times), ended - times[0], whole=done), "submit_s": sent.seconds}
     if done:
         figures["total_s"] = ended - sent.began
@@ -189,6 +192,38 @@ def _dimensions(bench: Bench, installed: Installed, shape: str) -> tuple[int, in
     if shape == "layered":
         return sizes.layers, sizes.layer
     return (sizes.chancy_fan if installed.peer.name == "chancy" else sizes.fan), 1
+
+
+def critical_path(bench: Bench, installed: Installed) -> Measured:
+    """
+    A graph of unequal chains, there before the worker starts: from the first body to the end of the last job, with
+    priorities by the critical path and without; in alternating order, twice, and the means.
+    """
+    order = ["as-added", "critical-path"] if bench.turn % 2 else ["critical-path", "as-added"]
+    runs = [(by, _makespan_s(bench, installed, by)) for by in order + order[::-1]]
+    with_it, without = (
+        statistics.fmean(seconds for by, seconds in runs if by == wanted) for wanted in ("critical-path", "as-added")
+    )
+    sizes = bench.sizes
+    count = len(graph("unequal", sizes.long_chain, sizes.short_chains))
+    least = sizes.nap_s * max(sizes.long_chain, count / sizes.naps_at_once)
+    return Measured({"s": with_it, "s_without": without, "ratio": with_it / without, "least_s": least, "jobs": count})
+
+
+def _makespan_s(bench: Bench, installed: Installed, by: str) -> float:
+    sizes = bench.sizes
+    count = len(graph("unequal", sizes.long_chain, sizes.short_chains))
+    with bench.fresh(installed, "empty") as database:
+        dsn = bench.server.dsn(database)
+        installed.call(dsn, "naps", "unequal", sizes.long_chain, sizes.short_chains, sizes.nap_s, by)
+        with (
+            bench.server.watching(database, installed.peer.unfinished) as watch,
+            Crew(installed, dsn, concurrency=sizes.naps_at_once) as crew,
+        ):
+            if not crew.wait(count, bench.sizes.graph_cap_s + 4 * count * sizes.nap_s):
+                raise PeerError(f"{crew.count} of {count} jobs had run when the time was up")
+            times = crew.times()
+            return _last_end(watch, times) - times[0]
 
 
 # -- without a worker: our own SQL

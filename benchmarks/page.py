@@ -162,7 +162,24 @@ class Page:
             notes.append(_prose(f"Without dependencies each job of the chain defers the next: {', '.join(by_hand)}."))
         if any(peer.name == "chancy" for peer in peers):
             notes.append(_prose(f"chancy's graphs have {sizes['chancy_fan']} jobs in place of {sizes['fan']}."))
-        return ["## Graphs", self._figures(GRAPHS, peers), *notes, *self._stopped("graph")]
+        return ["## Graphs", self._figures(GRAPHS, peers), *notes, *self._stopped("graph"), *self._critical_path()]
+
+    def _critical_path(self) -> list[str]:
+        load = "graph-critical-path"
+        if not self._results.of(load, OURS):
+            return []
+        sizes = self._about.sizes
+        figures = ("s", "s_without", "ratio", "least_s")
+        row = ["first body to last end, s", *(self._spread(load, OURS, figure) for figure in figures)]
+        return [
+            "### First slots for the longest chain",
+            _table(["", 'priority="critical_path"', "without", "ratio", "least possible"], [row]),
+            _prose(
+                f"""Ours alone: {sizes["short_chains"]} chains of one to three jobs and two of {sizes["long_chain"]},
+                added layer by layer; each job sleeps {1000 * sizes["nap_s"]:g} ms, {sizes["naps_at_once"]} run at a
+                time. Both twice, in turn, and the means. The least is what the slots or the longest chain take."""
+            ),
+        ]
 
     def backlogs(self) -> list[str]:
         sizes = self._sizes

@@ -103,19 +103,37 @@ class Server:
         finally:
             self.drop(name)
 
-    def when_false(self, condition: str, database: str, within_s: float) -> float | None:
-        """The moment (monotonic) from which this SQL condition was seen to be false; None: it stayed true."""
+    @contextlib.contextmanager
+    def watching(self, database: str, condition: str) -> Iterator[Watch]:
+        """Who sees when this SQL condition gets false: connected beforehand, for that takes as long as many a job."""
         with self.connection(database) as connection:
             connection.execute("SET enable_seqscan = off")
-            end = time.monotonic() + within_s
-            while True:
-                asked_at = time.monotonic()
-                row = connection.execute(f"SELECT {condition}".encode()).fetchone()
-                if row is not None and not row[0]:
-                    return asked_at
-                if asked_at > end:
-                    return None
-                time.sleep(POLL_S)
+            watch = Watch(connection, condition)
+            watch.is_true()
+            yield watch
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Watch:
+    """A connection that asks for one condition."""
+
+    connection: Connection
+    condition: str
+
+    def is_true(self) -> bool:
+        row = self.connection.execute(f"SELECT {self.condition}".encode()).fetchone()
+        return row is None or bool(row[0])
+
+    def when_false(self, within_s: float) -> float | None:
+        """The moment (monotonic) from which it was seen to be false; None: it stayed true."""
+        end = time.monotonic() + within_s
+        while True:
+            asked_at = time.monotonic()
+            if not self.is_true():
+                return asked_at
+            if asked_at > end:
+                return None
+            time.sleep(POLL_S)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ class Sizes:
     Numbers of jobs, unless the name says otherwise; the defaults are those of a full run.
 
     drain_cap_s, graph_cap_s: after this long a worker is stopped, and its rate is that of the jobs it did by then.
+    short_chains, long_chain: how many chains of one to three jobs, and how long the two others are.
+    naps_at_once: how many of their jobs run at the same time; each sleeps nap_s.
     chancy_fan: chancy's leader writes every step of a workflow anew for each that ends.
     """
 
@@ -26,6 +28,10 @@ class Sizes:
     layers: int = 50
     layer: int = 20
     graph_cap_s: float = 20
+    short_chains: int = 150
+    long_chain: int = 60
+    nap_s: float = 0.02
+    naps_at_once: int = 4
     scheduled: int = 500_000
     blocked: int = 1_000_000
     finished: int = 1_000_000
@@ -47,6 +53,8 @@ QUICK = Sizes(
     layers=10,
     layer=20,
     graph_cap_s=10,
+    short_chains=30,
+    long_chain=15,
     scheduled=10_000,
     blocked=10_000,
     finished=10_000,

@@ -11,24 +11,36 @@ from procrastinate_deps.dependencies import RunWhen
 from procrastinate_deps.durations import JobStats
 from procrastinate_deps.exceptions import (
     AlreadyEnqueued,
+    AlreadySent,
     AppNotOpen,
     CircularDependency,
     ConnectorException,
     DependencyNotFound,
     DependencyNotMet,
+    DuplicateNode,
+    EndlessWait,
     JobAborted,
     JobAlreadyStarted,
+    JobFailed,
     JobNotFound,
+    NodeNotFound,
+    NotReadYet,
+    NotSentYet,
     ProcrastinateException,
     TaskAlreadyRegistered,
     TaskNotFound,
     TransitionRefused,
     UnboundTaskError,
+    WorkflowAlreadyRunning,
+    WorkflowCancelled,
+    WorkflowNotFound,
 )
-from procrastinate_deps.jobs import CancelKind, Job, Status
+from procrastinate_deps.jobs import CancelKind, Job, NotStored, Progress, Status
 from procrastinate_deps.manager import JobManager
 from procrastinate_deps.retry import BaseRetryStrategy, RetryDecision, RetryStrategy
 from procrastinate_deps.tasks import JobDeferrer, Task
+from procrastinate_deps.workflow_info import RetryMode, WorkflowInfo, WorkflowStatus
+from procrastinate_deps.workflows import Chain, Node, Workflow, WorkflowBuilder, chain, group
 
 if TYPE_CHECKING:
     from procrastinate_deps.connectors import AsyncpgConnector, PsycopgConnector, SyncPsycopgConnector
@@ -36,27 +48,39 @@ if TYPE_CHECKING:
 __all__ = [
     "AbortReason",
     "AlreadyEnqueued",
+    "AlreadySent",
     "App",
     "AppNotOpen",
     "AsyncpgConnector",
     "BaseRetryStrategy",
     "Blueprint",
     "CancelKind",
+    "Chain",
     "CircularDependency",
     "ConnectorException",
     "DependencyNotFound",
     "DependencyNotMet",
+    "DuplicateNode",
+    "EndlessWait",
     "Job",
     "JobAborted",
     "JobAlreadyStarted",
     "JobContext",
     "JobDeferrer",
+    "JobFailed",
     "JobManager",
     "JobNotFound",
     "JobStats",
+    "Node",
+    "NodeNotFound",
+    "NotReadYet",
+    "NotSentYet",
+    "NotStored",
     "ProcrastinateException",
+    "Progress",
     "PsycopgConnector",
     "RetryDecision",
+    "RetryMode",
     "RetryStrategy",
     "RunWhen",
     "Status",
@@ -66,7 +90,16 @@ __all__ = [
     "TaskNotFound",
     "TransitionRefused",
     "UnboundTaskError",
+    "Workflow",
+    "WorkflowAlreadyRunning",
+    "WorkflowBuilder",
+    "WorkflowCancelled",
+    "WorkflowInfo",
+    "WorkflowNotFound",
+    "WorkflowStatus",
     "__version__",
+    "chain",
+    "group",
 ]
 
 try:

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import functools
 import logging
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack
 
 import anyio
 
@@ -20,15 +20,20 @@ from procrastinate_deps.loading import import_all, load_from_path
 from procrastinate_deps.manager import JobManager
 from procrastinate_deps.periodic import PeriodicDefaults
 from procrastinate_deps.tasks import JobDeferrer, JobOptions, configure_job
+from procrastinate_deps.waiting import Waiting
+from procrastinate_deps.workflow_info import check_workflow_id
+from procrastinate_deps.workflows import Workflow, WorkflowBuilder, new_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from procrastinate_deps.connectors.base import AsyncConnector, SyncConnector
+    from procrastinate_deps.dependencies import HasJobId
     from procrastinate_deps.jsontext import JsonDumps
     from procrastinate_deps.schema import SchemaManager
     from procrastinate_deps.statements import Statement
+    from procrastinate_deps.workflow_info import WorkflowInfo
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +69,7 @@ class App(Blueprint):
     ) -> None:
         super().__init__()
         self._connectors = ConnectorPair(_default_connector() if connector is None else connector)
+        self._waiting = Waiting(self._connectors)
         self.import_paths = list(import_paths or ())
         self.worker_defaults = dict(worker_defaults or {})
         self.periodic_defaults = PeriodicDefaults(**(periodic_defaults or {}))
@@ -133,11 +139,13 @@ class App(Blueprint):
     @contextlib.contextmanager
     def replace_connector(self, connector: AsyncConnector | SyncConnector) -> Iterator[Self]:
         """Use another connector inside the `with`: in a test, or in a script. It is opened and closed on its own."""
-        before, self._connectors = self._connectors, ConnectorPair(connector)
+        before = self._connectors, self._waiting
+        self._connectors = ConnectorPair(connector)
+        self._waiting = Waiting(self._connectors)
         try:
             yield self
         finally:
-            self._connectors = before
+            self._connectors, self._waiting = before
 
     def check_connection(self) -> bool:
         """Whether the database answers and has the tables."""
@@ -146,6 +154,82 @@ class App(Blueprint):
     async def check_connection_async(self) -> bool:
         """`check_connection` for async code."""
         return await self.job_manager.check_connection_async()
+
+    # Waiting
+
+    def wait_for_job(self, job: int | HasJobId, timeout: float | None = None) -> Any:
+        """Wait until a job has ended, and return its result; see `wait_for_job_async`."""
+        return self._waiting.job(job, timeout)
+
+    async def wait_for_job_async(self, job: int | HasJobId, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+        """Wait until a job has ended, and return its result.
+
+        Told by a notification, on one connection for all waits of this app; where none comes, jobs are looked at: after
+        50 ms, then ever less often, at last every 5 seconds. A job that is retried has not ended. In a task a wait
+        takes the slot of its job; better to let another job depend on it.
+
+        Parameters
+        ----------
+        job:
+            Its id, or a Job.
+        timeout:
+            Seconds to wait at most. Default: for as long as it takes. 0: look once.
+
+        Returns
+        -------
+        What the task returned; None where it returned nothing or stores no results (`store_result=False`); a
+        `NotStored` where its result could not be stored.
+
+        Raises
+        ------
+        JobFailed:
+            It failed, was aborted or was cancelled; with the stored error.
+        TimeoutError:
+            It has not ended in time.
+        JobNotFound:
+            It never was, or was deleted, perhaps while it was waited for: workers can be told to delete what has ended.
+        EndlessWait:
+            Called in a running job, for itself or for a job that waits for it.
+        """
+        return await self._waiting.job_async(job, timeout)
+
+    def wait_for_workflow(
+        self, workflow_id: int, timeout: float | None = None, *, raise_on_failure: bool = True
+    ) -> WorkflowInfo:
+        """Wait until a workflow has ended; see `wait_for_workflow_async`."""
+        return self._waiting.workflow(workflow_id, timeout, raise_on_failure)
+
+    async def wait_for_workflow_async(
+        self,
+        workflow_id: int,
+        timeout: float | None = None,  # noqa: ASYNC109
+        *,
+        raise_on_failure: bool = True,
+    ) -> WorkflowInfo:
+        """Wait until all jobs of a workflow, and of those nested in it, have ended; as `wait_for_job_async` does.
+
+        Parameters
+        ----------
+        timeout:
+            Seconds to wait at most. Default: for as long as it takes. 0: look once.
+        raise_on_failure:
+            Whether a workflow that has failed or was cancelled raises JobFailed. Default: True.
+
+        Returns
+        -------
+        The workflow as it has ended.
+
+        Raises
+        ------
+        JobFailed:
+            It has not succeeded: with the error of the first of its jobs that failed, else was aborted, else was
+            cancelled.
+        TimeoutError, EndlessWait:
+            As for a job.
+        WorkflowNotFound:
+            It never was, or was deleted.
+        """
+        return await self._waiting.workflow_async(workflow_id, timeout, raise_on_failure)
 
     # Running statements: what the job manager asks of an app
 
@@ -158,6 +242,60 @@ class App(Blueprint):
 
     async def execute_async(self, statement: Statement[T], connection: Any = None) -> T:
         return await self._connectors.execute_async(statement, connection)
+
+    # Workflows
+
+    def workflow(
+        self,
+        name: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        unique: bool = False,
+        priority: Literal["critical_path"] | None = None,
+        connection: Any = None,
+    ) -> WorkflowBuilder:
+        """Build a workflow in a `with` block, or `async with`; it is sent when the block is left::
+
+            async with app.workflow("etl", metadata={"day": "2024-05-01"}) as wf:
+                parts = [wf.add(extract, source=source) for source in sources]
+                parts >> wf.add(load.configure(run_when="all_succeeded", node="load"))
+            status = await wf.wait_async(timeout=60)
+
+        All goes as one statement: all of it is deferred, or nothing. Leaving the block by an error sends nothing.
+
+        Parameters
+        ----------
+        name:
+            What people know it by, 1 to 255 characters.
+        metadata:
+            Any values of your own, as JSON can hold them.
+        unique:
+            Whether there is at most one live workflow of this name that is unique. Default: no.
+        priority:
+            "critical_path": each job's priority is higher the longer the chain of jobs is that still has to run from it
+            on, by the tasks' mean run times of the last 3 days; 0 to 1000 is added to its own. Default: their own.
+        connection:
+            A connection of your own: the workflow becomes part of its transaction.
+
+        Raises
+        ------
+        On leaving the block, and then nothing was deferred: CircularDependency, which names the nodes of the cycle;
+        InvalidArguments, which names the node; WorkflowAlreadyRunning, AlreadyEnqueued, DependencyNotFound,
+        WorkflowNotFound.
+        """
+        return new_workflow(self, name, metadata=metadata, unique=unique, priority=priority, connection=connection)
+
+    def get_workflow(self, workflow_id: int, connection: Any = None) -> Workflow:
+        """A workflow, as it is now. Raises WorkflowNotFound."""
+        found = Workflow(self, check_workflow_id(workflow_id))
+        found.refresh(connection=connection)
+        return found
+
+    async def get_workflow_async(self, workflow_id: int, connection: Any = None) -> Workflow:
+        """`get_workflow` for async code."""
+        found = Workflow(self, check_workflow_id(workflow_id))
+        await found.refresh_async(connection=connection)
+        return found
 
     # Tasks and workers
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
-from procrastinate_deps.dependencies import DependsOn, RunWhen, normalise_depends_on, run_when_value
+from procrastinate_deps.dependencies import DependsOn, RunWhen, WorkflowPart, run_when_value, split_depends_on
 from procrastinate_deps.exceptions import FunctionPathError, UnboundTaskError
 from procrastinate_deps.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, JobSpec
+from procrastinate_deps.jsontext import storable_text
 from procrastinate_deps.middleware import check_task_middleware, is_async
 from procrastinate_deps.retry import RetryValue, get_retry_strategy
 from procrastinate_deps.times import as_timedelta, check_aware, utc_now
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from procrastinate_deps.app import App
     from procrastinate_deps.blueprints import Blueprint
     from procrastinate_deps.middleware import TaskMiddleware
+    from procrastinate_deps.workflows import Workflow
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_RUN_WHEN = RunWhen.ALL_FINISHED
+MAX_NODE_NAME = 255
 
 P = ParamSpec("P")  # what the function takes
 D = ParamSpec("D")  # what defer() takes: the same without the context
@@ -85,11 +88,15 @@ class JobOptions(TypedDict, total=False):
     connection:
         A psycopg or asyncpg connection of your own: the job becomes part of its transaction.
     depends_on:
-        Jobs that must be terminal before this one starts: a job's id or a `Job`, or several of them. None and []:
-        no parents.
+        What must be terminal before this one starts: a job's id, a `Job`, a workflow's node, a whole workflow (every
+        job of it, also those added while it runs), or several of these. None and []: no parents.
     run_when:
         Which ends of the parents let the job run: "all_finished", "all_succeeded", "any_succeeded", "any_failed",
         "all_failed" or "none_failed".
+    workflow:
+        The workflow that the job belongs to, or its id. Not needed for what is added by `workflow.add`.
+    node:
+        Name of the job within its workflow, where no other has it; at most 255 characters.
     """
 
     lock: str | None
@@ -101,6 +108,8 @@ class JobOptions(TypedDict, total=False):
     connection: Any
     depends_on: DependsOn
     run_when: RunWhen | str | None
+    workflow: Workflow | int | None
+    node: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +121,8 @@ class JobDeferrer(Generic[D]):
     task: Task[..., Any, ...] | None = None
     schedule_in: timedelta | None = None
     connection: Any = None
+    parts: Sequence[WorkflowPart] = ()
+    workflow: Workflow | int | None = None
 
     def defer(self, *args: D.args, **kwargs: D.kwargs) -> int:
         """Defer one job with these arguments.
@@ -152,6 +163,10 @@ class JobDeferrer(Generic[D]):
         """What would be deferred with these arguments."""
         return self._with_arguments(self._by_name(args, kwargs))
 
+    def arguments(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, object]:
+        """All arguments of a job by their names, those given to `configure` included."""
+        return {**self.spec.task_kwargs, **self._by_name(args, kwargs)}
+
     def _by_name(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Mapping[str, object]:
         # A job's arguments are a JSON object, but defer() is typed as the function, which may take them by position.
         if not args:
@@ -164,11 +179,33 @@ class JobDeferrer(Generic[D]):
         scheduled_at = self.spec.scheduled_at
         if self.schedule_in is not None:
             scheduled_at = utc_now() + self.schedule_in
-        return replace(
+        spec = replace(
             self.spec,
             task_kwargs={**self.spec.task_kwargs, **task_kwargs},
             scheduled_at=scheduled_at,
             schedule_in=self.schedule_in,
+        )
+        if not self.parts and self.workflow is None and spec.node is None:
+            return spec
+        return self._within_workflow(spec)
+
+    def _within_workflow(self, spec: JobSpec) -> JobSpec:
+        if self.workflow is None and spec.node is not None:
+            raise ValueError(
+                f"task {spec.task_name!r}: node={spec.node!r} is a name within a workflow: give workflow=, too, or add "
+                "the job by workflow.add(...)"
+            )
+        jobs = list(spec.depends_on)
+        workflows = list(spec.depends_on_workflows)
+        for part in self.parts:
+            its_jobs, its_workflows = part.sent_ids()
+            jobs += its_jobs
+            workflows += its_workflows
+        return replace(
+            spec,
+            depends_on=list(dict.fromkeys(jobs)),
+            depends_on_workflows=list(dict.fromkeys(workflows)),
+            workflow_id=self.workflow if self.workflow is None or isinstance(self.workflow, int) else self.workflow.id,
         )
 
     def _send(self, specs: list[JobSpec]) -> list[int]:
@@ -221,27 +258,52 @@ def configure_job(
     connection: Any = None,
     depends_on: DependsOn = None,
     run_when: RunWhen | str | None = None,
+    workflow: Workflow | int | None = None,
+    node: str | None = None,
 ) -> JobDeferrer[...]:
     """A deferrer of `spec` with what was given in the place of what it had."""
     if schedule_at is not None and schedule_in is not None:
         raise ValueError(f"schedule_at={schedule_at!r} and schedule_in={schedule_in!r}: give only one of them")
+    if node is not None:
+        check_node_name(node)
+    if workflow is not None and not _is_workflow(workflow):
+        raise TypeError(f"workflow={workflow!r}: pass a workflow, or its id")
+    jobs, parts = split_depends_on(depends_on)
     return JobDeferrer(
         app=app,
         task=task,
         schedule_in=None if schedule_in is None else as_timedelta(schedule_in, "schedule_in"),
         connection=connection,
-        spec=replace(
-            spec,
-            task_kwargs=dict(task_kwargs or {}),
+        parts=parts,
+        workflow=workflow,
+        # not by replace(): that takes three times as long, and a large graph calls this for each of its jobs
+        spec=JobSpec(
+            task_name=spec.task_name,
+            task_kwargs=dict(task_kwargs) if task_kwargs else {},
             lock=spec.lock if lock is None else lock,
             queueing_lock=spec.queueing_lock if queueing_lock is None else queueing_lock,
             scheduled_at=None if schedule_at is None else check_aware(schedule_at, "schedule_at"),
             queue=spec.queue if queue is None else queue,
             priority=spec.priority if priority is None else priority,
-            depends_on=normalise_depends_on(depends_on),
+            depends_on=jobs,
             run_when=spec.run_when if run_when is None else run_when_value(run_when),
+            node=node,
         ),
     )
+
+
+def check_node_name(value: object) -> None:
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_NODE_NAME or storable_text(value) != value:
+        raise ValueError(
+            f"node={value!r:.300}: a node's name is a text of 1 to {MAX_NODE_NAME} characters, without NUL and halves "
+            "of surrogate pairs"
+        )
+
+
+def _is_workflow(value: object) -> bool:
+    if isinstance(value, WorkflowPart):
+        return hasattr(type(value), "id")  # it may not have been sent yet
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 class Task(Generic[P, R, D]):
@@ -316,19 +378,19 @@ class Task(Generic[P, R, D]):
 
     def defer(self, *args: D.args, **kwargs: D.kwargs) -> int:
         """Defer a job with these arguments and the task's own options; see `JobDeferrer.defer`."""
-        return self._deferrer().defer(*args, **kwargs)
+        return self.deferrer().defer(*args, **kwargs)
 
     async def defer_async(self, *args: D.args, **kwargs: D.kwargs) -> int:
         """`defer` for asynchronous code."""
-        return await self._deferrer().defer_async(*args, **kwargs)
+        return await self.deferrer().defer_async(*args, **kwargs)
 
     def batch_defer(self, *task_kwargs: Mapping[str, Any]) -> list[int]:
         """Defer one job for each dict of arguments: all, or none; see `JobDeferrer.batch_defer`."""
-        return self._deferrer().batch_defer(*task_kwargs)
+        return self.deferrer().batch_defer(*task_kwargs)
 
     async def batch_defer_async(self, *task_kwargs: Mapping[str, Any]) -> list[int]:
         """`batch_defer` for asynchronous code."""
-        return await self._deferrer().batch_defer_async(*task_kwargs)
+        return await self.deferrer().batch_defer_async(*task_kwargs)
 
     @overload
     def configure(self, *, task_kwargs: None = None, **options: Unpack[JobOptions]) -> JobDeferrer[D]: ...
@@ -357,7 +419,7 @@ class Task(Generic[P, R, D]):
         ValueError:
             Both schedule_at and schedule_in; a naive datetime; an unknown run_when.
         TypeError:
-            Something in depends_on that is no job.
+            Something in depends_on that is no job and no part of a workflow.
         """
         return configure_job(self.app, self, self.default_spec(), task_kwargs=task_kwargs, **options)
 
@@ -377,7 +439,8 @@ class Task(Generic[P, R, D]):
             raise TypeError(f"{self.name}: given both by position and by keyword: {', '.join(twice)}")
         return {**by_name, **kwargs}
 
-    def _deferrer(self) -> JobDeferrer[D]:
+    def deferrer(self) -> JobDeferrer[D]:
+        """What makes jobs of it with its own options; the same as `configure()`."""
         return JobDeferrer(app=self.app, task=self, spec=self.default_spec())
 
     def default_spec(self) -> JobSpec:

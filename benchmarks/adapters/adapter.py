@@ -26,6 +26,7 @@ from benchmarks.adapters.shapes import Graph, graph
 
 DSN_VARIABLE = "BENCHMARK_DSN"
 SCOREBOARD_VARIABLE = "BENCHMARK_SCOREBOARD"
+CONCURRENCY_VARIABLE = "BENCHMARK_CONCURRENCY"  # in place of CONCURRENCY; ours alone read it
 CONCURRENCY = 100
 BATCH = 1_000
 FAR_FUTURE_S = 7 * 86_400
@@ -86,6 +87,10 @@ class Adapter(ABC):
     async def defer_graph(self, jobs: Graph) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no dependencies")
 
+    async def defer_naps(self, jobs: Graph, nap_s: float, *, by_critical_path: bool) -> None:
+        """A graph of jobs that sleep, ours alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no priorities by the critical path")
+
     async def defer_chain(self, length: int) -> None:
         """Where there are no dependencies: a chain in which each job defers the next."""
         raise NotImplementedError(f"{type(self).__name__} has dependencies: see defer_graph")
@@ -144,6 +149,9 @@ async def _defer(adapter: Adapter, command: str, *arguments: str) -> None:
                 await adapter.defer(time.monotonic())
         case "graph", shape, size, width:
             await adapter.defer_graph(graph(shape, int(size), int(width)))
+        case "naps", shape, size, width, nap_s, by:
+            jobs = graph(shape, int(size), int(width))
+            await adapter.defer_naps(jobs, float(nap_s), by_critical_path=by == "critical-path")
         case "chain", length:
             await adapter.defer_chain(int(length))
         case _:

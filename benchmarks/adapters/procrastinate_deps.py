@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable
 from datetime import timedelta
 
 import uvloop
 
 import procrastinate_deps
-from benchmarks.adapters.adapter import CONCURRENCY, FAR_FUTURE_S, Adapter, run
+from benchmarks.adapters.adapter import CONCURRENCY, CONCURRENCY_VARIABLE, FAR_FUTURE_S, Adapter, run
 from benchmarks.adapters.shapes import Graph
 from procrastinate_deps import statements
 from procrastinate_deps.connectors.base import AsyncConnector
 from procrastinate_deps.jobs import JobSpec
+from procrastinate_deps.workflows import Node
 
 
 class ProcrastinateDeps(Adapter):
@@ -26,7 +29,13 @@ class ProcrastinateDeps(Adapter):
         async def noop(sent_at: float | None = None) -> None:
             tick(sent_at)
 
+        @self.app.task(name="nap")
+        async def nap(seconds: float) -> None:
+            tick(None)
+            await asyncio.sleep(seconds)
+
         self.noop = noop
+        self.nap = nap
 
     def connector(self) -> AsyncConnector:
         return procrastinate_deps.AsyncpgConnector(self.dsn)
@@ -48,9 +57,16 @@ class ProcrastinateDeps(Adapter):
         specs = [JobSpec(task_name="noop", after=parents) for parents in jobs]
         await self.app.execute_async(statements.defer_jobs(specs))
 
+    async def defer_naps(self, jobs: Graph, nap_s: float, *, by_critical_path: bool) -> None:
+        async with self.app.workflow("naps", priority="critical_path" if by_critical_path else None) as wf:
+            nodes: list[Node] = []
+            for parents in jobs:
+                nodes.append(wf.add(self.nap.configure(depends_on=[nodes[n] for n in parents]), seconds=nap_s))
+
     async def work(self) -> None:
+        concurrency = int(os.environ.get(CONCURRENCY_VARIABLE, CONCURRENCY))
         async with self.app.open_async():
-            await self.app.run_worker_async(concurrency=CONCURRENCY, install_signal_handlers=False)
+            await self.app.run_worker_async(concurrency=concurrency, install_signal_handlers=False)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,9 @@ SIZES = Sizes(
     chain=10,
     layers=3,
     layer=4,
+    short_chains=4,
+    long_chain=4,
+    nap_s=0.001,
     scheduled=200,
     blocked=1_000,
     finished=1_000,
@@ -103,6 +106,7 @@ def test_what_is_blocked_or_scheduled_is_not_due(bench: Bench, tmp_path: Path) -
         ("fan-out", 10_000, 1, 10_001, 10_000),
         ("fan-in", 10_000, 1, 10_001, 10_000),
         ("layered", 50, 20, 1_000, 49 * 400),
+        ("unequal", 60, 150, 420, 120 + 300 - 152),
     ],
 )
 def test_the_shapes(shape: str, size: int, width: int, jobs: int, edges: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).parent.parent.parent
-SAMPLE = Path(__file__).parent / "samples" / "tasks.py"
+SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.py"))
 IGNORED = re.compile(r"  # type: ignore\[([a-z, -]+)\]$", re.MULTILINE)
 
 
@@ -25,15 +25,17 @@ def mypy_cache(pytestconfig: pytest.Config) -> Path:
     return pytestconfig.cache.mkdir("mypy")
 
 
-def test_the_sample_is_typed_as_it_says(mypy_cache: Path) -> None:
-    done = run_mypy(SAMPLE, mypy_cache)
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
+def test_the_sample_is_typed_as_it_says(sample: Path, mypy_cache: Path) -> None:
+    done = run_mypy(sample, mypy_cache)
     assert done.stdout == ""
     assert done.returncode == 0, done.stderr
 
 
-def test_each_error_in_the_sample_is_seen(mypy_cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
+def test_each_error_in_the_sample_is_seen(sample: Path, mypy_cache: Path, tmp_path: Path) -> None:
     """Without the ignores, mypy complains in exactly the lines that had one, by exactly those codes."""
-    text = SAMPLE.read_text()
+    text = sample.read_text()
     expected = {
         (number, code)
         for number, line in enumerate(text.splitlines(), 1)
