@@ -1,4 +1,4 @@
-"""The workflow demo's tasks, in a module that every worker can import."""
+"""The app of all demos, and the workflow demo's tasks, in a module that every worker can import."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 
 from procrastinate_deps import App, JobContext
+from procrastinate_deps.demos.catalogue import NAMES, module_name
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +17,8 @@ QUEUE = "demo_workflow"
 # long enough to be seen, short enough not to be waited for
 STEP_S = 0.3
 
-app = App()
+# a worker of this app runs the jobs of all demos
+app = App(import_paths=[module_name(name) for name in NAMES])
 
 
 @app.task(queue=QUEUE)

@@ -12,6 +12,7 @@ import click
 from rich import box
 from rich.console import Console
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +22,8 @@ from procrastinate_deps.jobs import TERMINAL, Job, Status
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
+
+    from procrastinate_deps.workflow_info import WorkflowInfo
 
 SYMBOLS = {
     Status.BLOCKED: "⏸",
@@ -92,7 +95,7 @@ class View(Protocol):
 def view(steps: Sequence[Step]) -> View:
     """The one that fits stdout."""
     console = Console()
-    return LiveTable(steps, console) if console.is_terminal and not console.is_dumb_terminal else Lines(steps)
+    return LiveTable(steps, console) if _moves(console) else Lines(steps)
 
 
 class Lines:
@@ -161,6 +164,54 @@ class LiveTable:
             return Text("deleted")
         symbol = f"{SYMBOLS[job.status]} " if self._symbols else ""
         return Text(f"{symbol}{job.status}", style=STATUS_COLOURS[job.status])
+
+
+class Bar:
+    """How far a large workflow is: a bar with its counts on a terminal, elsewhere a line now and then."""
+
+    LINE_INTERVAL_S = 2.0
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._next_line_at = 0.0
+        console = Console()
+        self._live = Live(console=console, auto_refresh=False) if _moves(console) else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, info: WorkflowInfo) -> None:
+        seconds = time.monotonic() - self._began
+        ended = info.total - info.live
+        if self._live is not None:
+            self._live.update(self._drawn(info, ended, seconds), refresh=True)
+        elif seconds >= self._next_line_at or info.live == 0:
+            self._next_line_at = seconds + self.LINE_INTERVAL_S
+            counts = ", ".join(f"{count:,} {status}" for status, count in info.counts.items() if count)
+            click.echo(f"{seconds:6.1f} s  {ended:,} of {info.total:,} have ended: {counts}")
+
+    def _drawn(self, info: WorkflowInfo, ended: int, seconds: float) -> Table:
+        table = Table.grid(padding=(0, 1))
+        rate = ended / seconds if seconds else 0
+        table.add_row(
+            ProgressBar(total=max(info.total, 1), completed=ended, width=40),
+            f"{ended:,} of {info.total:,} jobs have ended, {seconds:.1f} s, {rate:,.0f} a second",
+        )
+        counts = [Text(f"{count:,} {status}", STATUS_COLOURS[status]) for status, count in info.counts.items() if count]
+        table.add_row("", Text("  ").join(counts))
+        return table
+
+
+def _moves(console: Console) -> bool:
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 def _can_write(encoding: str, text: str) -> bool:

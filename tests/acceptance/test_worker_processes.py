@@ -57,8 +57,10 @@ def test_every_job_of_a_graph_runs_once_and_after_its_parents(dsn: str, tmp_path
     assert early == []
     assert query(dsn, "SELECT count(*) FROM procrastinate_deps.job_dependencies") == [(edges,)]
     assert len(query(dsn, "SELECT DISTINCT pid FROM effects")) == PROCESSES, "some process did nothing"
-    for table in ("job_blocks", "locks", "workers", "job_events"):
+    for table in ("job_blocks", "locks", "workers"):
         assert query(dsn, f"SELECT count(*) FROM procrastinate_deps.{table}") == [(0,)], table
+    # On a machine that is busy otherwise a job that was fetched ahead may be put back: nothing else happened to any.
+    assert query(dsn, "SELECT DISTINCT type FROM procrastinate_deps.job_events") in ([], [("requeued",)])
 
 
 def _defer_graph(dsn: str) -> int:
