@@ -4,7 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from procrastinate_deps.cli import db, defer, jobs, listing, prune, schema, worker
+from procrastinate_deps.cli import (
+    acting,
+    check,
+    dashboard,
+    db,
+    defer,
+    job_status,
+    jobs,
+    listing,
+    prune,
+    queues,
+    schema,
+    shell,
+    top,
+    worker,
+    workflow,
+)
 from procrastinate_deps.cli.output import tolerate_any_text
 from procrastinate_deps.cli.program import ENVIRONMENT_PREFIX, program
 
@@ -12,9 +28,15 @@ for _command in (
     worker.worker,
     defer.defer,
     jobs.list_jobs,
-    jobs.job_status,
-    jobs.cancel,
-    jobs.retry,
+    job_status.job_status,
+    workflow.workflow,
+    top.top,
+    acting.cancel,
+    acting.abort,
+    acting.retry,
+    acting.delete,
+    queues.pause,
+    queues.resume,
     prune.prune,
     listing.list_queues,
     listing.list_workers,
@@ -24,7 +46,10 @@ for _command in (
     schema.migrate,
     schema.schema,
     schema.healthchecks,
+    check.check,
+    shell.shell,
     db.db,
+    dashboard.dashboard,
 ):
     program.add_command(_command)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from procrastinate_deps.jobs import Status
+from procrastinate_deps.jobs import NotStored, Status
+from procrastinate_deps.statements import NOT_STORED
 from procrastinate_deps.times import utc_now
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ NOTHING = "-"
 NARROW = 20
 """A column up to so many characters wide is not folded on a terminal: the others give way."""
 
-STATUS_COLOURS = {
+STATUS_COLOURS: dict[str, str] = {
     Status.BLOCKED: "yellow",
     Status.TODO: "cyan",
     Status.DOING: "blue",
@@ -32,6 +33,12 @@ STATUS_COLOURS = {
     Status.FAILED: "red",
     Status.CANCELLED: "magenta",
     Status.ABORTED: "magenta",
+    # of workflows
+    "running": "blue",
+    # of workers
+    "live": "green",
+    "stalled": "yellow",
+    "lost": "red",
 }
 
 format_option = click.option(
@@ -63,8 +70,21 @@ def moment(at: datetime | None) -> str:
     return "" if at is None else f"{at:%Y-%m-%d %H:%M:%SZ}"
 
 
+def last_line(error: str | None) -> str:
+    """The line of a traceback that says what it was."""
+    lines = (error or "").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def on_terminal() -> bool:
+    """Whether what is printed is looked at by a person."""
+    return sys.stdout.isatty()
+
+
 def as_json(value: Any) -> Any:
     """`value` as JSON can hold it: dataclasses as objects, times in ISO 8601."""
+    if isinstance(value, NotStored):
+        return {NOT_STORED: value.reason}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, datetime):
@@ -87,7 +107,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 def status_text(status: str) -> str:
     """A status in its colour; in a pipe click takes the colour away."""
-    return click.style(status, fg=STATUS_COLOURS.get(Status(status)))
+    return click.style(status, fg=STATUS_COLOURS.get(status))
 
 
 def print_rows(
@@ -107,7 +127,7 @@ def print_rows(
         if terminal:
             _print_table(list(columns), cells)
         else:
-            print_lines(_aligned([[name.upper() for name in columns], *cells]))
+            print_lines(aligned([[name.upper() for name in columns], *cells]))
 
 
 def _cell(value: Any, *, brief: bool) -> str:
@@ -118,7 +138,7 @@ def _cell(value: Any, *, brief: bool) -> str:
     return "" if value is None else safe(str(value))
 
 
-def _aligned(lines: list[list[str]]) -> Iterable[str]:
+def aligned(lines: list[list[str]]) -> Iterable[str]:
     filled = [[cell or NOTHING for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*filled, strict=True)]
     for line in filled:
@@ -144,4 +164,4 @@ def _print_table(names: list[str], lines: list[list[str]]) -> None:
 
 
 def _style(column: str, cell: str) -> str:
-    return STATUS_COLOURS.get(Status(cell), "") if column == "status" and cell else ""
+    return STATUS_COLOURS.get(cell, "") if column in ("status", "state") else ""

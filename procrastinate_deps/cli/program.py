@@ -88,15 +88,16 @@ def failing_in_one_line(settings: Settings) -> Iterator[None]:
 class Command(click.Command):
     """A command that takes the shared options too, and has the log configured."""
 
-    def __init__(self, *args: Any, log_level: str = "warning", **kwargs: Any) -> None:
+    def __init__(self, *args: Any, log_level: str = "warning", group: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._log_level = log_level
+        name = f"{group}_{self.name}" if group else self.name
         for parameter in self.params:
             if isinstance(parameter, click.Option):
                 parameter.show_envvar = True
                 flag = max(parameter.opts, key=len).lstrip("-").replace("-", "_")
                 if flag != parameter.name:  # click would name the variable by the latter
-                    parameter.envvar = f"{ENVIRONMENT_PREFIX}_{self.name}_{flag}".replace("-", "_").upper()
+                    parameter.envvar = f"{ENVIRONMENT_PREFIX}_{name}_{flag}".replace("-", "_").upper()
         taken = {name for parameter in self.params for name in parameter.opts}
         for destination, shared in _SHARED.items():
             if not taken.intersection(shared["names"]):

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from procrastinate_deps.cli.arguments import Age
+from procrastinate_deps.cli.durations import counted
 from procrastinate_deps.cli.program import Command
+from procrastinate_deps.cli.targets import COUNT_CAP, agree, dry_run_option, jobs_counted, yes_option
 from procrastinate_deps.jobs import TERMINAL, Status
 
 if TYPE_CHECKING:
@@ -33,18 +35,22 @@ if TYPE_CHECKING:
     help="Only of jobs that ended so; can be given several times.  [default: however they ended]",
 )
 @click.option("--queue", help="Only of this queue.")
-@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@yes_option
+@dry_run_option
 @click.pass_obj
-def prune(settings: Settings, older_than: timedelta, statuses: tuple[str, ...], queue: str | None, yes: bool) -> None:
+def prune(
+    settings: Settings, older_than: timedelta, statuses: tuple[str, ...], queue: str | None, yes: bool, dry_run: bool
+) -> None:
     """Delete jobs that ended long ago. Those that an unfinished child still has stay."""
     wanted = [Status(each) for each in statuses] or sorted(TERMINAL)
     with settings.database().open() as app:
-        if not yes:
-            count = app.job_manager.count_prunable_jobs(older_than, wanted, queue)
-            if count == 0:
-                click.echo("no such jobs")
-                return
+        if not yes or dry_run:
+            count = app.job_manager.count_prunable_jobs(older_than, wanted, queue, COUNT_CAP + 1)
             of = "" if queue is None else f" of queue {queue!r}"
-            click.confirm(f"delete {count} job(s){of}: {', '.join(wanted)}?", abort=True)
+            what = f"delete {jobs_counted(count)}{of}: {', '.join(wanted)}"
+            if dry_run or count == 0:
+                click.echo(f"would {what}" if dry_run else "no such jobs")
+                return
+            agree(f"{what}?", yes=yes)
         deleted = app.job_manager.prune_jobs(older_than, wanted, queue)
-    click.echo(f"{deleted} job(s) deleted")
+    click.echo(f"{counted(deleted, 'job')} deleted")

@@ -104,6 +104,12 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     help="How long a task may block the event loop before there is a warning; 0: no warning.  [default: 1]",
 )
 @click.option(
+    "--sweep-interval",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    help="After how long one of all workers looks for damage in the tables; 0: this one never does.  [default: 600]",
+)
+@click.option(
     "--processes",
     type=click.IntRange(min=1),
     default=1,

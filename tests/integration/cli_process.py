@@ -104,15 +104,19 @@ class Cli:
         """The id that `defer` prints."""
         return int(self("defer", *arguments))
 
-    def on_terminal(self, *arguments: object, columns: int = 200) -> tuple[int, str]:
-        return on_terminal(*PROGRAM, *arguments, cwd=self.folder, env=self.env, columns=columns)
+    def on_terminal(self, *arguments: object, columns: int = 200, typed: str = "") -> tuple[int, str]:
+        return on_terminal(*PROGRAM, *arguments, cwd=self.folder, env=self.env, columns=columns, typed=typed)
 
 
 def on_terminal(
-    *arguments: object, cwd: Path, env: Mapping[str, str], columns: int = 200, lines: int = 50
+    *arguments: object, cwd: Path, env: Mapping[str, str], columns: int = 200, lines: int = 50, typed: str = ""
 ) -> tuple[int, str]:
-    """The exit status of Python run with these arguments on a terminal, and all that was written to it."""
+    """The exit status of Python run with these arguments on a terminal, and all that was written to it.
+
+    `typed` is what a person types ahead, before it is asked for.
+    """
     with terminal(*arguments, cwd=cwd, env=env, columns=columns, lines=lines) as (process, master):
+        os.write(master, typed.encode())
         written = b""
         # Linux says EIO when the last one has closed the other end
         with contextlib.suppress(OSError):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from procrastinate_deps import App, Job, SyncPsycopgConnector
 from procrastinate_deps.jobs import Outcome
 from procrastinate_deps.statements import fetch_jobs, finish_jobs, register_worker
-from tests.integration.cli_process import Cli, environment
+from tests.integration.cli_process import PROGRAM, Cli, environment, on_terminal
 from tests.integration.worker_helpers import query
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ def fail(app: App, error: str = "Traceback (most recent call last):\n  somewhere
     job = start(app, worker(app))
     end(app, job, "failed", error)
     return job
+
+
+def obstacles(cli: Cli, job_id: int) -> list[dict[str, Any]]:
+    return list(cli.json("job-status", job_id)["explanation"]["obstacles"])
 
 
 # list-jobs
@@ -97,6 +102,7 @@ def test_the_filters_of_the_list(cli: Cli, app: App) -> None:
         (["--status", "blocked"], [3]),
         (["--lock", "l"], [1]),
         (["--queueing-lock", "ql"], [2]),
+        (["--workflow", "7"], []),
         (["--queue", "q1", "--task", "b"], [3]),
         (["--after", "1"], [2, 3]),
     ):
@@ -138,40 +144,41 @@ def test_the_status_of_a_blocked_job_names_what_it_waits_for(cli: Cli, app: App)
     worker(app)
     text = cli("job-status", child)
     assert text.startswith(f"job {child}: blocked\n")
-    assert f"waits for\n  parent {second}, which is todo\nparents\n" in text
+    assert "why\n  waits for 1 parent to end\n" in text
+    assert f"what it comes down to: 1 job\n    job {second} (t, todo)\n" in text
     assert f"parents\n  job {first}: failed\n  job {second}: todo\n" in text
     assert f"children\n  job {grandchild}: blocked\n" in text
     status = cli.json("job-status", child)
     assert (status["status"], status["task_name"], status["task_kwargs"]) == ("blocked", "child", {"a": 1})
     assert status["parents"] == {str(first): "failed", str(second): "todo"}
     assert status["children"] == {str(grandchild): "blocked"}
-    assert [(each["kind"], each["job_id"], each["status"]) for each in status["waits_for"]] == [
-        ("parent", second, "todo")
-    ]
+    why = status["explanation"]
+    assert [each["kind"] for each in why["obstacles"]] == ["parents"]
+    assert [(each["id"], each["status"]) for each in why["roots"]] == [(second, "todo")]
 
 
 def test_a_job_that_can_start_waits_for_a_worker_only(cli: Cli, app: App) -> None:
     defer(app, queue="q")
-    (wait,) = cli.json("job-status", 1)["waits_for"]
+    (wait,) = obstacles(cli, 1)
     assert (wait["kind"], wait["queue"]) == ("worker", "q")
     worker(app)
-    assert cli.json("job-status", 1)["waits_for"] == []
-    assert "a free slot of a worker" in cli("job-status", 1)
+    assert [each["kind"] for each in obstacles(cli, 1)] == ["slot"]
+    assert "waits for a free slot: 1 worker with 1 slot" in cli("job-status", 1)
 
 
 def test_a_worker_that_gives_no_sign_of_life_is_none(cli: Cli, app: App, dsn: str) -> None:
     defer(app, queue="q")
     worker(app)
     query(dsn, "UPDATE procrastinate_deps.workers SET heartbeat_at = now() - interval '1 h'")
-    assert [each["kind"] for each in cli.json("job-status", 1)["waits_for"]] == ["worker"]
+    assert [each["kind"] for each in obstacles(cli, 1)] == ["worker"]
 
 
 def test_a_scheduled_job_in_a_paused_queue(cli: Cli, app: App) -> None:
     defer(app, queue="q", schedule_in={"days": 3})
     worker(app)
     app.job_manager.pause_queue("q")
-    schedule, queue = cli.json("job-status", 1)["waits_for"]
-    assert (schedule["kind"], queue["kind"], queue["queue"]) == ("schedule", "queue", "q")
+    schedule, queue = obstacles(cli, 1)
+    assert (schedule["kind"], queue["kind"], queue["queue"]) == ("schedule", "paused", "q")
     assert schedule["until"] == cli.json("job-status", 1)["scheduled_at"]
     assert "its queue 'q', which is paused" in cli("job-status", 1)
     assert "not before" in cli("list-jobs")
@@ -182,9 +189,9 @@ def test_a_job_that_waits_for_a_lock_names_the_holder(cli: Cli, app: App) -> Non
     worker_id = worker(app)
     holder = start(app, worker_id)
     other = defer(app, lock="l")
-    (wait,) = cli.json("job-status", other)["waits_for"]
-    assert (wait["kind"], wait["lock"], wait["job_id"], wait["status"]) == ("lock", "l", holder.id, "doing")
-    assert f"the lock 'l', which job {holder.id} (doing) has" in cli("job-status", other)
+    (wait,) = obstacles(cli, other)
+    assert (wait["kind"], wait["lock"], wait["holder"], wait["holder_status"]) == ("lock", "l", holder.id, "doing")
+    assert f"the lock 'l', which job {holder.id} (t, doing) has" in cli("job-status", other)
 
 
 def test_a_lock_that_was_granted_to_a_job_that_has_not_started(cli: Cli, app: App) -> None:
@@ -195,8 +202,8 @@ def test_a_lock_that_was_granted_to_a_job_that_has_not_started(cli: Cli, app: Ap
     # whoever looks for jobs sees them wait behind the running one
     assert app.execute(fetch_jobs(None, worker_id, 1)) == []
     end(app, running, "succeeded")
-    (wait,) = cli.json("job-status", later)["waits_for"]
-    assert (wait["kind"], wait["job_id"], wait["status"]) == ("lock", best, "todo")
+    (wait,) = obstacles(cli, later)
+    assert (wait["kind"], wait["holder"], wait["holder_status"], wait["ahead"]) == ("lock", best, "todo", 0)
 
 
 def test_a_running_job_names_its_worker(cli: Cli, app: App, dsn: str) -> None:
@@ -204,7 +211,7 @@ def test_a_running_job_names_its_worker(cli: Cli, app: App, dsn: str) -> None:
     start(app, worker(app))
     assert "w on host, process 42\n" in cli("job-status", 1)
     assert cli.json("job-status", 1)["worker"]["name"] == "w"
-    assert cli.json("job-status", 1)["waits_for"] == []
+    assert [each["kind"] for each in obstacles(cli, 1)] == ["running"]
     query(dsn, "UPDATE procrastinate_deps.workers SET heartbeat_at = now() - interval '1 h'")
     assert "gives no sign of life" in cli("job-status", 1)
 
@@ -236,6 +243,32 @@ def test_many_children_are_all_in_json(cli: Cli, app: App) -> None:
     ids = app.configure_task("child", depends_on=parent).batch_defer(*[{}] * 1200)
     assert list(cli.json("job-status", parent)["children"]) == [str(child) for child in ids]
     assert "  and 1180 more\n" in cli("job-status", parent)
+
+
+def test_on_a_terminal_a_job_is_shown_in_panels(cli: Cli, app: App) -> None:
+    parent = defer(app, "par[bold]ent")
+    child = defer(app, depends_on=parent, task_kwargs={"a": "\x1b[2J"})
+    status, screen = cli.on_terminal("job-status", child, columns=80)
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in screen.splitlines()]
+    assert status == 0
+    assert {len(line) for line in lines} == {80}
+    assert f"job {child}  blocked" in lines[0]
+    assert any(f"── job {parent} (par[bold]ent) todo" in line for line in lines)
+    assert any("waits for a worker for its queue 'default': none is running" in line for line in lines)
+    assert "\x1b[2J" not in screen
+    _, plain = on_terminal(*PROGRAM, "job-status", child, cwd=cli.folder, env=cli.env | {"NO_COLOR": "1"}, columns=80)
+    assert not re.search(r"\x1b\[[\d;]*3\dm", plain)
+
+
+def test_an_error_on_a_terminal(cli: Cli, app: App) -> None:
+    defer(app)
+    fail(app, "Traceback:\n  [red]there[/red]\nValueError: no")
+    app.job_manager.retry_job_by_id(1)
+    fail(app)
+    _, screen = cli.on_terminal("job-status", 1)
+    assert "events" in screen
+    assert "retried (attempt 1)" in screen
+    assert "ValueError: no" in screen
 
 
 @pytest.mark.parametrize("command", ["job-status", "cancel", "retry"])
@@ -281,7 +314,7 @@ def test_cancel_of_several_does_what_can_be_done(cli: Cli, app: App) -> None:
 def test_retry_runs_a_job_again_with_new_values(cli: Cli, app: App) -> None:
     defer(app)
     fail(app)
-    options = ["--at", "2099-01-01T00:00:00Z", "--priority", "4", "--queue", "q", "--lock", "l"]
+    options = ["--at", "2099-01-01T00:00:00Z", "--set-priority", "4", "--set-queue", "q", "--set-lock", "l"]
     assert cli("retry", "1", *options) == "job 1: todo\n"
     job = cli.json("job-status", 1)
     assert (job["scheduled_at"], job["priority"]) == ("2099-01-01T00:00:00+00:00", 4)

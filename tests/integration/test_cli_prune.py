@@ -47,32 +47,37 @@ def left(app: App) -> list[str]:
 
 
 def test_it_counts_and_asks_first(cli: Cli, app: App) -> None:
-    refused = cli.run(*OLD, stdin="n\n")
-    assert refused.status == 1
-    assert refused.out.startswith("delete 5 job(s): aborted, cancelled, failed, succeeded? [y/N]:")
+    status, screen = cli.on_terminal(*OLD, typed="n\n")
+    assert status == 1
+    assert "delete 5 jobs: aborted, cancelled, failed, succeeded? [y/N]:" in screen
     assert len(left(app)) == 6
-    assert cli.run(*OLD).status == 1, "nobody answers"
-    assert len(left(app)) == 6
-    agreed = cli.run(*OLD, stdin="y\n")
-    assert (agreed.status, agreed.out.splitlines()[-1].endswith("5 job(s) deleted")) == (0, True)
+    status, screen = cli.on_terminal(*OLD, typed="y\n")
+    assert (status, screen.endswith(" 5 jobs deleted\r\n")) == (0, True)
     assert left(app) == ["young"]
     assert cli(*OLD) == "no such jobs\n"
 
 
+def test_it_asks_nobody(cli: Cli, app: App) -> None:
+    error = cli.run(*OLD, stdin="y\n").error
+    assert error.startswith("delete 5 jobs: ")
+    assert "--yes" in error
+    assert cli(*OLD, "--dry-run") == "would delete 5 jobs: aborted, cancelled, failed, succeeded\n"
+    assert len(left(app)) == 6
+
+
 def test_it_does_not_ask_if_told(cli: Cli, app: App) -> None:
-    assert cli(*OLD, "--yes") == "5 job(s) deleted\n"
-    assert cli(*OLD, "--yes") == "0 job(s) deleted\n"
+    assert cli(*OLD, "--yes") == "5 jobs deleted\n"
+    assert cli(*OLD, "--yes") == "0 jobs deleted\n"
     assert left(app) == ["young"]
 
 
 def test_only_some_of_them(cli: Cli, app: App) -> None:
-    asked = cli.run(*OLD, "--queue", "q", stdin="n\n").out
-    assert asked.startswith("delete 1 job(s) of queue 'q': ")
-    assert cli(*OLD, "--status", "failed", "--status", "aborted", "-y") == "2 job(s) deleted\n"
-    assert cli(*OLD, "--queue", "q", "-y") == "1 job(s) deleted\n"
+    assert cli(*OLD, "--queue", "q", "--dry-run").startswith("would delete 1 job of queue 'q': ")
+    assert cli(*OLD, "--status", "failed", "--status", "aborted", "-y") == "2 jobs deleted\n"
+    assert cli(*OLD, "--queue", "q", "-y") == "1 job deleted\n"
     assert left(app) == ["succeeded", "cancelled", "young"]
-    assert cli("prune", "--older-than", "1d", "-y") == "0 job(s) deleted\n"
-    assert cli("prune", "-y", PROCRASTINATE_DEPS_PRUNE_OLDER_THAN="0.5h") == "2 job(s) deleted\n"
+    assert cli("prune", "--older-than", "1d", "-y") == "0 jobs deleted\n"
+    assert cli("prune", "-y", PROCRASTINATE_DEPS_PRUNE_OLDER_THAN="0.5h") == "2 jobs deleted\n"
 
 
 @pytest.mark.parametrize("age", ["", "3", "3 days", "-1h", "h", "1h30m", "99999999999w"])
