@@ -21,11 +21,16 @@ TEXT = (REPOSITORY / PAGE).read_text()
 
 
 def worker_options() -> dict[str, str]:
-    """The flags of `worker`, and the environment variable of each."""
+    """Those of `worker`."""
+    return options_of("worker")
+
+
+def options_of(name: str) -> dict[str, str]:
+    """The flags of a command, and the environment variable of each."""
     with click.Context(program, info_name="procrastinate-deps", auto_envvar_prefix=ENVIRONMENT_PREFIX) as ctx:
-        command = program.get_command(ctx, "worker")
+        command = program.get_command(ctx, name)
         assert command is not None
-        inner = click.Context(command, parent=ctx, info_name="worker")
+        inner = click.Context(command, parent=ctx, info_name=name)
         options: dict[str, str] = {"--help": ""}
         for parameter in command.get_params(inner):
             if isinstance(parameter, click.Option):

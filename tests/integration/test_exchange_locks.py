@@ -12,7 +12,7 @@ import pytest
 
 from procrastinate_deps import JobContext, statements
 from procrastinate_deps.connectors.base import AsyncConnector
-from procrastinate_deps.manager import one
+from procrastinate_deps.verbs.base import one
 from tests.integration.worker_helpers import ended, idle, make_app, query, until, working
 
 if TYPE_CHECKING:

@@ -300,3 +300,70 @@ async def test_after_a_busy_time_no_more_is_fetched_than_has_a_slot(app: App, mo
         await until(lambda: set(ids[:2]) <= set(seen.started), "two running jobs")
         assert runner.running == 2
         assert [await app.job_manager.get_job_status_async(each) for each in ids[2:]] == ["todo", "todo"]
+
+
+class Fetches:
+    """How many jobs beyond the free slots each statement wanted, and which jobs came, in order."""
+
+    def __init__(self, app: App, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead: list[int] = []
+        self.in_hand: list[int] = []
+        execute = async_connector(app).execute_async
+        assert worker._shift is not None
+        runner = worker._shift._runner
+
+        async def look(statement: Any, connection: Any = None) -> Any:
+            if statement.name in ("fetch_jobs", "finish_and_fetch"):
+                self.ahead.append(statement.values[-1] - runner.free())
+                self.in_hand.append(statement.values[-1] + runner.running)
+            return await execute(statement, connection)
+
+        monkeypatch.setattr(app.connector, "execute_async", look)
+
+
+@pytest.mark.parametrize("concurrency", [1, 5])
+async def test_jobs_that_do_nothing_are_fetched_ahead(
+    app: App, monkeypatch: pytest.MonkeyPatch, concurrency: int
+) -> None:
+    """Each batch of them ends before the next statement is sent, none while it is under way."""
+    started: list[int] = []
+
+    @app.task(pass_context=True)
+    async def nothing(context: JobContext) -> None:
+        started.append(context.job.id)
+
+    async with working(app, concurrency=concurrency) as worker:
+        await idle(worker)
+        fetches = Fetches(app, worker, monkeypatch)
+        ids = await nothing.batch_defer_async(*[{}] * 300)
+        for each in ids:
+            job = await ended(app, each)
+            assert (job.status, job.attempts, job.claim) == ("succeeded", 1, 1)
+    assert max(fetches.ahead) == concurrency
+    assert max(fetches.in_hand) == 2 * concurrency
+    assert started == ids
+    assert len(fetches.ahead) < 300 / concurrency
+
+
+async def test_long_jobs_that_end_all_at_once_are_not_fetched_ahead(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = [anyio.Event() for _ in range(4)]
+    started: list[int] = []
+
+    @app.task(pass_context=True)
+    async def long(context: JobContext) -> None:
+        started.append(context.job.id)
+        await over[(len(started) - 1) // 5].wait()
+
+    async with working(app, concurrency=5) as worker:
+        await idle(worker)
+        fetches = Fetches(app, worker, monkeypatch)
+        ids = await long.batch_defer_async(*[{}] * 20)
+        for n, batch in enumerate(over):
+            await until(lambda n=n: len(started) >= 5 * (n + 1), "a whole batch that runs")  # type: ignore[misc]
+            await anyio.sleep(0.05)  # they are long
+            # Before any of them is recorded all have ended, as where a batch is done by somebody else.
+            batch.set()
+        for each in ids:
+            assert (await ended(app, each)).status == "succeeded"
+    assert fetches.ahead
+    assert max(fetches.ahead) <= 0

@@ -8,13 +8,14 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
 
 import asyncpg
 import pytest
 
 from procrastinate_deps.jobs import JobSpec, Outcome
 from procrastinate_deps.sql import queries
-from procrastinate_deps.statements import defer_jobs, finish_and_fetch
+from procrastinate_deps.statements import defer_jobs, finish_and_fetch, set_progress
 
 QUERIES = queries("procrastinate_deps")
 PAGE = Path(__file__).parents[2] / "docs" / "roles.md"
@@ -70,6 +71,37 @@ async def test_a_deferrer_defers_and_reads_nothing(dsn: str) -> None:
         await refused(connection, f"SELECT {S}.start_settling()")
 
 
+async def test_a_waiter_waits_and_reads_what_it_waits_for(dsn: str) -> None:
+    async with as_role(dsn, "job_waiter") as connection:
+        (job,) = await connection.fetchval(DEFER, '[{"task_name": "t"}]')
+        watch, look, leave = (QUERIES[name] for name in ("watch_jobs", "look_at_jobs", "unwatch_jobs"))
+        ((watched, wait),) = await connection.fetch(watch, [job], 60.0)
+        assert watched == job
+        assert [row["id"] for row in await connection.fetch(look, [job])] == [job]
+        await connection.execute(leave, [wait])
+        for name, values in (
+            ("look_at_workflows", ([1],)),
+            ("get_workflow", (1,)),
+            ("first_unsuccessful_job", (1,)),
+        ):
+            assert await connection.fetch(QUERIES[name], *values) == []
+        await refused(connection, f"SELECT * FROM {S}.job_waits")
+        await refused(connection, f"SELECT {S}.cancel_job($1)", job)
+        await refused(connection, f"SELECT * FROM {S}.fetch_jobs(NULL, 1, 1)")
+
+
+async def test_a_planner_reads_what_took_how_long_and_which_job_has_a_name(dsn: str) -> None:
+    async with as_role(dsn, "job_planner") as connection:
+        assert await connection.fetch(QUERIES["mean_run_times"], ["t"], 3600.0) == []
+        graph = f"SELECT * FROM {S}.defer_graph($1::text::jsonb, $2::text::jsonb)"
+        jobs = '[{"task_name": "t", "workflow": 0, "node": "first"}]'
+        [((workflow,), (job,))] = await connection.fetch(graph, '[{"name": "w"}]', jobs)
+        [found] = await connection.fetch(QUERIES["find_nodes"], workflow, ["first"])
+        assert tuple(found) == ("first", job)
+        await refused(connection, f"SELECT args FROM {S}.jobs")
+        await refused(connection, f"SELECT {S}.cancel_workflow($1)", workflow)
+
+
 async def test_a_worker_runs_jobs_and_writes_through_functions_alone(dsn: str) -> None:
     async with as_role(dsn, "job_worker") as connection:
         worker = await connection.fetchval(f"SELECT {S}.register_worker('w', 'h', 1, NULL, 1, '0')")
@@ -106,6 +138,12 @@ async def test_a_worker_runs_jobs_and_writes_through_functions_alone(dsn: str) -
         assert await connection.fetch(f"SELECT * FROM {S}.rescue_jobs()") == []
         assert await connection.fetchval(f"SELECT {S}.cancel_job($1)", child) is True
         await connection.execute(f"SELECT {S}.retry_job($1)", child)
+        for act, values, outcome in (
+            ("cancel_jobs", (False,), "cancelled"),
+            ("retry_jobs", (None, None, None, None, True, False, 30.0), "retried"),
+            ("delete_jobs", (False,), "refused"),
+        ):
+            assert await connection.fetchrow(QUERIES[act], [child], *values) == (child, outcome, ANY)
         assert await connection.fetchval(f"SELECT {S}.pause_queue('default')") is True
         assert await connection.fetchval(f"SELECT {S}.resume_queue('default')") is True
         assert await connection.fetchval(f"SELECT count(*) FROM {S}.alembic_version") == 1
@@ -116,6 +154,17 @@ async def test_a_worker_runs_jobs_and_writes_through_functions_alone(dsn: str) -
         assert await connection.fetchval(add, worker, json.dumps([stats])) is True
         assert await connection.fetchval(f"SELECT {S}.prune_job_stats('7 d')") == 0
         assert await connection.fetchval(f"SELECT pruned FROM {S}.prune_jobs('1 h')") == 0
+        ((_, wait),) = await connection.fetch(QUERIES["watch_jobs"], [last], 60.0)
+        await connection.execute(QUERIES["unwatch_jobs"], [wait])
+        assert await connection.fetchval(QUERIES["waits_for_ever"], parent, job["created_at"], last, None) is None
+        told = set_progress([(parent, job["claim"], 1.0, None, None)])
+        assert await connection.fetch(QUERIES[told.name], *told.values) == []
+        assert await connection.fetchval(QUERIES["begin_sweep"], worker, 600.0) is True
+        for sweep, start in (("sweep_blocked", 0), ("sweep_locks", ""), ("sweep_workflows", 0)):
+            (swept,) = await connection.fetch(QUERIES[sweep], start)
+            assert tuple(swept) == (None, "{}")
+        assert await connection.fetchval(QUERIES["repair"], "counters belong to a job", [1]) == []
+        assert "succeeded" in await connection.fetchval(QUERIES["explain_job"], parent, 200)
         await connection.execute(f"SELECT {S}.unregister_worker($1)", worker)
         await refused(connection, f"UPDATE {S}.jobs SET priority = 1")
         await refused(connection, f"DELETE FROM {S}.job_dependencies")
@@ -126,6 +175,10 @@ async def test_a_reader_reads_and_changes_nothing(dsn: str) -> None:
     async with as_role(dsn, "job_reader") as connection:
         assert await connection.fetchval(READ) == 0
         assert await connection.fetch(f"SELECT * FROM {S}.violations()") == []
+        assert await connection.fetchval(QUERIES["explain_job"], 1, 200) is None
+        assert await connection.fetch(QUERIES["doomed_jobs"], [1]) == []
+        assert await connection.fetch(QUERIES["doomed_in_workflow"], 1) == []
+        await refused(connection, QUERIES["repair"], "counters belong to a job", [1])
         await refused(connection, DEFER, '[{"task_name": "t"}]')
         await refused(connection, f"SELECT {S}.cancel_job(1)")
         await refused(connection, f"UPDATE {S}.jobs SET priority = 1")

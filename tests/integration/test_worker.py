@@ -15,7 +15,7 @@ import anyio
 import psycopg
 import pytest
 
-from procrastinate_deps import JobContext, RetryStrategy
+from procrastinate_deps import JobContext, NotStored, RetryStrategy
 from procrastinate_deps.connectors.base import AsyncConnector
 from procrastinate_deps.exceptions import SchemaNotReady
 from procrastinate_deps.worker import Worker
@@ -486,7 +486,7 @@ async def test_a_result_that_is_not_json_is_no_failure(app: App) -> None:
     await one_shot(app)
     job = await ended(app, job_id)
     assert job.status == "succeeded"
-    assert list(job.result) == ["$not_stored"]
+    assert isinstance(job.result, NotStored)
 
 
 @pytest.mark.parametrize("in_thread", [False, True])
@@ -998,7 +998,7 @@ async def test_a_result_that_the_database_refuses_keeps_no_job_from_ending(dsn: 
         await one_shot(app, concurrency=2)
         jobs = [await ended(app, each) for each in ids]
     assert [job.status for job in jobs] == ["succeeded", "succeeded"]
-    assert list(jobs[0].result) == ["$not_stored"]
+    assert isinstance(jobs[0].result, NotStored)
     assert jobs[1].result == "sound"
 
 
