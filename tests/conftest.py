@@ -37,7 +37,16 @@ SETTINGS = {
     "deadlock_timeout": "200ms",
 }
 
-_SAME_ON_EVERY_VERSION = ("test_cli_", "test_demo_", "test_processes", "test_reload", "test_event_loops")
+_SAME_ON_EVERY_VERSION = (
+    "test_cli_",
+    "test_demo",
+    "test_processes",
+    "test_reload",
+    "test_event_loops",
+    "test_naq",
+    "test_dashboard_security",
+    "test_dashboard_live",
+)
 
 _run_lock: FileLock | None = None
 
@@ -77,13 +86,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On another version only what depends on it: the tests that use the server, but for those of the command line."""
+    """On another version only what depends on it: the tests that use the server, but for programs and browsers on top."""
     if not os.environ.get(VERSION_VARIABLE):
         return
     chosen = [
         item
         for item in items
-        if "server" in getattr(item, "fixturenames", ()) and not item.path.name.startswith(_SAME_ON_EVERY_VERSION)
+        if "server" in getattr(item, "fixturenames", ())
+        and item.path.parent.name != "browser"
+        and not item.path.name.startswith(_SAME_ON_EVERY_VERSION)
     ]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
