@@ -86,7 +86,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On another version only what depends on it: the tests that use the server, but for programs and browsers on top."""
+    """On another version only what depends on it: tests that use the server, but for programs and browsers on top."""
     if not os.environ.get(VERSION_VARIABLE):
         return
     chosen = [

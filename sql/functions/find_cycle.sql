@@ -6,7 +6,10 @@ AS $$
 DECLARE
     cycle bigint[];
     step bigint;
-    came_from jsonb;
+    reached bigint[];
+    via bigint[];
+    frontier bigint[];
+    frontier_via bigint[];
 BEGIN
     IF child = ANY (parents) THEN
         RETURN ARRAY[child, child];
@@ -22,20 +25,27 @@ BEGIN
     IF step IS NULL THEN
         RETURN NULL;
     END IF;
-    -- Each job that was reached, and one by which it was: a walk back from the parent ends at the child, because what is
-    -- there already has no cycle. To search anew at each step took 35 s for a chain of 3,000.
-    WITH RECURSIVE below (id, via) AS (
-        SELECT child, NULL::bigint
-        UNION
-        SELECT d.child_id, d.parent_id
-        FROM below
-        JOIN procrastinate_deps.job_dependencies AS d ON d.parent_id = below.id
-    )
-    SELECT jsonb_object_agg(reached.id, reached.via) INTO came_from
-    FROM (SELECT id, min(via) AS via FROM below WHERE via IS NOT NULL GROUP BY id) AS reached;
+    -- Level by level, each job that is reached and the one of the level before by which it was: so the walk back from the
+    -- parent ends at the child, also where the edges that are judged are there already, and close circles of their own.
+    -- To search anew at each step of the walk took 35 s for a chain of 3,000.
+    reached := ARRAY[child];
+    via := ARRAY[child];
+    frontier := ARRAY[child];
+    LOOP
+        SELECT array_agg(x.id), array_agg(x.via) INTO frontier, frontier_via
+        FROM (
+            SELECT d.child_id AS id, min(d.parent_id) AS via
+            FROM procrastinate_deps.job_dependencies AS d
+            WHERE d.parent_id = ANY (frontier) AND d.child_id <> ALL (reached)
+            GROUP BY d.child_id
+        ) AS x;
+        reached := reached || frontier;
+        via := via || frontier_via;
+        EXIT WHEN step = ANY (frontier);
+    END LOOP;
     cycle := ARRAY[step, child];
     WHILE step <> child LOOP
-        step := (came_from ->> step::text)::bigint;
+        step := via[array_position(reached, step)];
         cycle := step || cycle;
     END LOOP;
     RETURN cycle;

@@ -335,6 +335,19 @@ async def test_9_7_what_can_not_get_a_new_parent(db: Database) -> None:
     assert await db.snapshot() == before
 
 
+async def test_9_7_a_new_job_that_would_close_several_cycles(db: Database) -> None:
+    root = await db.defer()
+    low, first, both, second = [await db.defer(root) for _ in range(4)]
+    await db.add_dependencies(both, first, low)
+    await db.add_dependencies(low, second)
+    before = await db.snapshot()
+    with refused(CIRCULAR) as refusal:
+        await db.defer(both, before=[first, second])
+    new = refusal.detail["cycle"][-2]
+    assert refusal.detail["cycle"] == [first, both, new, first]
+    assert await db.snapshot() == before
+
+
 async def test_9_7_a_new_parent_that_is_cancelled_at_once(db: Database) -> None:
     failed = await db.defer()
     await db.end("failed", failed)
