@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -99,19 +100,19 @@ def _live(app: App, interval: float) -> None:
     console = Console(highlight=False)
     frame = look(app)  # what is wrong from the start is an error, not a picture
     problem = ""
-    with reading_keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+    # Ctrl-C leaves as q does, wherever it comes
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        reading_keys() as keys,
+        Live(console=console, screen=True, auto_refresh=False) as live,
+    ):
         while True:
             live.update(screen(frame, console.width, console.height, interval, problem), refresh=True)
-            try:
-                if keys.wait(interval)[:1] in LEAVE:
-                    return
-            except KeyboardInterrupt:
+            if keys.wait(interval)[:1] in LEAVE:
                 return
             try:
                 frame = look(app)
                 problem = ""
-            except KeyboardInterrupt:
-                return
             except ConnectorException as error:
                 if not passes_by_itself(error):
                     raise

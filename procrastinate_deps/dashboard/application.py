@@ -88,9 +88,11 @@ def create_dashboard(
         Whether jobs, queues and workflows can be changed: a bool, or a function of the request. Default: no.
     hide:
         Arguments that nobody is to see: patterns of their names, as in `["password", "*token*"]`, or a function of the
-        task's name, the argument's name and its value. It holds for results as well, at any depth.
+        task's name, the argument's name and its value. It holds for results and for the metadata of workflows as
+        well (their task's name is empty), at any depth; and texts about a job don't quote what is hidden of it.
     allowed_hosts:
-        Host names that it may be reached by. Default: any, with `auth` or a password; else the loopback's.
+        Host names that it may be reached by. Default: any, with `auth` or a password; else the loopback's. They let
+        nobody in from another machine.
     title:
         What the pages are called.
     read_timeout, act_timeout:
@@ -216,7 +218,7 @@ def _twin(read: Read) -> Endpoint:
 async def _live(request: Request) -> Any:
     live = state_of(request).live
     if live.streams >= MAX_STREAMS:
-        raise Problem(503, "Too many pages are open", "This one is not live; it tries again by itself.")
+        raise Problem(429, "Too many pages are open", "This one is not live; it tries again by itself.")
     return EventStream(live)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from procrastinate_deps.dashboard.rendering import number
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count:,} jobs"
+    return "1 job" if count == 1 else f"{number(count)} jobs"
 
 
 def about_jobs(action: str, ids: Sequence[int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +47,7 @@ class Templates:
             lstrip_blocks=True,
         )
         self._environment.filters |= {
+            "breakable": breakable,
             "duration": duration,
             "when": when,
             "number": number,
@@ -75,11 +77,17 @@ class Templates:
             given = {**request.query_params, **{key: None if v is None else str(v) for key, v in changes.items()}}
             return url(path_within(request), **given)
 
+        def twin() -> str:
+            """The same in JSON."""
+            path = path_within(request)
+            return url(f"/api{path if path != '/' else '/overview'}", **request.query_params)
+
         theme = request.cookies.get(THEME_COOKIE, "")
         html = self._environment.get_template(f"{name}.html").render(
             **data,
             url=url,
             here=here,
+            twin=twin,
             page=name,
             path=path_within(request),
             theme=theme if theme in ("light", "dark") else "",
@@ -140,6 +148,11 @@ def ago(seconds: float) -> str:
         if seconds >= unit_s:
             return f"{seconds // unit_s:.0f} {unit}"
     return "0 s"
+
+
+def breakable(name: str) -> Markup:
+    """A name that a narrow page breaks after its dots and underlines."""
+    return Markup("<wbr>").join(re.findall(r"[^._]*[._]|[^._]+", name))
 
 
 def number(value: float) -> str:

@@ -7,6 +7,8 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import anyio
+
 from procrastinate_deps.manager import JobManager
 
 if TYPE_CHECKING:
@@ -37,7 +39,10 @@ class Limited:
 
     async def execute_async(self, statement: Statement[T], connection: Any = None) -> T:
         limited = dataclasses.replace(statement, timeout_s=self._timeout_s, read_only=self._read_only)
-        return await self._app.execute_async(limited, connection)
+        # A visitor who leaves, or a dashboard that stops, doesn't cut a statement off: that would cost its connection.
+        with anyio.CancelScope(shield=True):
+            answer = await self._app.execute_async(limited, connection)
+        return answer  # noqa: RET504 - a scope that may swallow its end, to mypy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

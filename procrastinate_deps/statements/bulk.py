@@ -63,7 +63,9 @@ def select_jobs(chosen: JobSelection, limit: int, after: int = 0) -> Statement[l
     if chosen.workflow_id is not None:
         return Statement("select_workflow_jobs", (*values, chosen.workflow_id), read_values, timeout_s=SELECT_TIMEOUT_S)
     live = chosen.status is not None and not chosen.status.is_terminal
-    return Statement("select_live_jobs" if live else "select_jobs", values, read_values, timeout_s=SELECT_TIMEOUT_S)
+    if live:
+        return Statement("select_live_jobs", values, read_values, timeout_s=SELECT_TIMEOUT_S)
+    return Statement("select_jobs", values, read_values, timeout_s=SELECT_TIMEOUT_S)
 
 
 def last_job() -> Statement[int]:

@@ -156,22 +156,40 @@ def test_status_1_when_it_ended_otherwise(dsn: str, app: App, tmp_path: Path) ->
             for line in process.stdout:
                 if "clean_up" in line:
                     break
-            # what a person does who sees that nothing moves; before that, one of the jobs is taken away
+            # one of the jobs is taken away, and the others go on
             app.job_manager.cancel_job_by_id(3, delete_job=True)
-            # its worker listens: by then it takes signals, too
-            wait_for_row(
-                dsn,
-                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'",
-            )
-            process.send_signal(signal.SIGINT)
+            app.job_manager.resume_queue(QUEUE)
             out, err = process.communicate(timeout=DEADLINE_S)
         finally:
             process.kill()
     assert process.returncode == 1, (out, err)
     assert "job 3 extract prices: deleted" in out
     error = err.splitlines()[-1]
-    assert error.startswith("Error: not as expected: job 1: status is todo, not succeeded; ")
+    assert error.startswith("Error: not as expected: ")
     assert "job 3 was deleted" in error
+
+
+def test_status_1_when_it_is_stopped(dsn: str, app: App, tmp_path: Path) -> None:
+    app.job_manager.pause_queue(QUEUE)
+    with subprocess.Popen(
+        [sys.executable, *DEMO],
+        cwd=tmp_path,
+        env=environment(PROCRASTINATE_DEPS_DSN=dsn, PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            # its worker listens: by then it takes signals, too
+            wait_for_row(
+                dsn, "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+            )
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=DEADLINE_S)
+        finally:
+            process.kill()
+    assert process.returncode == 1, err
+    assert err.splitlines()[-1].startswith("Error: stopped before 6 of its 6 jobs had ended")
 
 
 def test_status_1_without_a_database(tmp_path: Path) -> None:

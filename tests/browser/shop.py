@@ -28,8 +28,11 @@ async def gate(context: JobContext) -> None:
         await asyncio.sleep(0.02)
 
 
-@app.task(name=EVIL, queue=EVIL, retry=RetryStrategy(max_attempts=1))
-async def evil(**arguments: object) -> str:
+@app.task(name=EVIL, queue=EVIL, retry=RetryStrategy(max_attempts=1), pass_context=True)
+async def evil(context: JobContext, /, **arguments: object) -> str:
+    if arguments.get("goes_on"):
+        await context.set_progress_async(1, 4, message=EVIL)
+        await asyncio.sleep(3600)
     if arguments.get("fails"):
         raise ValueError(EVIL)
     return EVIL

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 from playwright.sync_api import expect
 
 from procrastinate_deps.jobs import JobSpec
-from tests.browser.conftest import Tab, work_off
+from tests.browser.conftest import Tab, process, work_off
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from procrastinate_deps import App
 
 pytestmark = pytest.mark.usefixtures("app")
 
 
-def test_nothing_of_it_becomes_markup(app: App, environment: dict[str, str], tab: Tab) -> None:
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def test_nothing_of_it_becomes_markup(
+    app: App, environment: dict[str, str], tab: Tab, stack: contextlib.ExitStack
+) -> None:
     from tests.browser.shop import EVIL
 
     evil = app.tasks[EVIL]
@@ -28,9 +40,27 @@ def test_nothing_of_it_becomes_markup(app: App, environment: dict[str, str], tab
         workflow.add(evil.configure(node=node + "2", depends_on=first, run_when="all_succeeded"))
     work_off(environment)
     waiting = evil.configure(lock=EVIL, queue="x" + EVIL).defer()
+    running = evil.configure(queue="runs").defer(goes_on=True)
+    progress = "SELECT count(*) FROM procrastinate_deps.job_progress WHERE message = %s"
+    words = ("worker", "runs", "--name", EVIL[:60], "--shutdown-graceful-timeout", "0")
+    worked_on = stack.enter_context(process(environment, *words))
+    with psycopg.connect(environment["PROCRASTINATE_DEPS_DSN"], autocommit=True) as connection:
+        connection.execute("LISTEN procrastinate_deps")
+        while connection.execute(progress, [EVIL]).fetchone() == (0,):
+            assert worked_on.poll() is None
+            next(connection.notifies(timeout=0.1), None)
     app.job_manager.pause_queue(EVIL)
     app.job_manager.defer_jobs([JobSpec(task_name=EVIL)])
-    paths = ["/", "/jobs", f"/jobs/{failed}", "/jobs/2", f"/jobs/{first.job_id}", f"/jobs/{waiting}", "/workflows"]
+    paths = [
+        "/",
+        "/jobs",
+        f"/jobs/{failed}",
+        f"/jobs/{running}",
+        "/jobs/2",
+        f"/jobs/{first.job_id}",
+        f"/jobs/{waiting}",
+        "/workflows",
+    ]
     paths += [f"/workflows/{workflow.id}", f"/workflows/{workflow.id}#time", "/queues", "/workers", "/periodic"]
     paths += [
         "/jobs?queue=%3Cimg%20src=x%20onerror=alert(1)%3E",
@@ -46,6 +76,10 @@ def test_nothing_of_it_becomes_markup(app: App, environment: dict[str, str], tab
         assert page.locator("img, main script, [onerror], [onload]").count() == 0, path
         assert "49" not in page.locator("h1").first.inner_text()
     tab.complaints[:] = [each for each in tab.complaints if "400 (Bad Request)" not in each]
+    page = tab.open(f"/jobs/{running}")
+    expect(page.get_by_text("1 of 4 <img src=x")).to_be_visible()
+    page = tab.open("/workers")
+    expect(page.locator("tr", has_text="<img src=x")).to_contain_text("alive")
     page = tab.open(f"/jobs/{failed}")
     expect(page.locator("#error-text")).to_contain_text(EVIL)
     expect(page.locator("#arguments-text")).to_contain_text("<img src=x onerror=")

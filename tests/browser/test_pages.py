@@ -11,9 +11,15 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Tab, new_tab, work_off, worker
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
     from procrastinate_deps import App
+
+
+def scripts_run(page: Page, path: str) -> None:
+    """Before they do, a button is answered by a page that asks, not by a dialog."""
+    expect(page).to_have_url(re.compile(f"{path}$"))
+    expect(page.locator("body")).to_have_attribute("data-ready", "yes")
 
 
 def some_work(app: App, environment: dict[str, str]) -> tuple[int, int, int]:
@@ -145,6 +151,26 @@ def test_moving_about_in_a_graph(app: App, environment: dict[str, str], tab: Tab
     expect(page.locator(".time-row")).to_have_count(2)
 
 
+def test_a_search_opens_what_it_finds_in_a_group(app: App, tab: Tab) -> None:
+    pay = app.tasks["orders.pay"]
+    with app.workflow("wide") as workflow:
+        many = [workflow.add(pay.configure(node=f"order {n}"), order=n) for n in range(300)]
+        workflow.add(pay.configure(node="join", depends_on=many), order=1)
+    page = tab.open(f"/workflows/{workflow.id}")
+    expect(page.locator(".node.group")).to_have_text(re.compile("300 × pay"))
+    find = page.get_by_label("Find a job")
+    find.fill("order 277")
+    expect(page.locator(".found")).to_have_text("1 found")
+    expect(page.locator(".node.hit")).to_contain_text("order 277")
+    expect(page.locator(".node.group")).to_have_text(re.compile("299 × pay"))
+    find.press("Enter")
+    expect(page.locator(".node.hit")).to_be_in_viewport()
+    find.fill("order 2")
+    expect(page.locator(".found")).to_have_text("111 found, 20 of them drawn singly")
+    find.fill("")
+    expect(page.locator("[data-node]")).to_have_count(2)
+
+
 def test_queues_workers_and_periodic_tasks(app: App, environment: dict[str, str], tab: Tab) -> None:
     app.tasks["orders.gate"].defer()
     with worker(environment):
@@ -154,6 +180,7 @@ def test_queues_workers_and_periodic_tasks(app: App, environment: dict[str, str]
         expect(row).to_contain_text("1 of 1")
         expect(row.get_by_role("link", name="orders.gate")).to_be_visible()
         page.get_by_role("link", name="Queues").click()
+        scripts_run(page, "/queues")
         row = page.locator("tr", has_text="gate")
         row.get_by_role("button", name="Pause").click()
         page.get_by_role("dialog").get_by_role("button", name="Pause").click()
@@ -164,6 +191,7 @@ def test_queues_workers_and_periodic_tasks(app: App, environment: dict[str, str]
         page.get_by_role("dialog").get_by_role("button", name="Resume").click()
         expect(row.get_by_role("button", name="Pause")).to_be_visible()
         page.get_by_role("link", name="Periodic").click()
+        scripts_run(page, "/periodic")
         row = page.locator("tr", has_text="reports.nightly")
         expect(row).to_contain_text("0 3 * * *")
         row.get_by_role("button", name="Run now").click()
@@ -201,10 +229,63 @@ def test_several_jobs_are_acted_on_after_a_question_that_says_how_many(app: App,
     assert list(app.job_manager.list_jobs()) == []
 
 
+def test_all_that_match_are_acted_on(app: App, tab: Tab) -> None:
+    ids = app.tasks["orders.gate"].batch_defer(*({} for _ in range(120)))
+    kept = app.tasks["orders.pay"].defer(order=1)
+    page = tab.open("/jobs?queue=gate")
+    page.get_by_label(f"Select job {ids[-1]}").check()
+    expect(page.get_by_role("button", name="Select all that match")).to_be_hidden()
+    page.get_by_label("Select all jobs of this page").check()
+    expect(page.locator("#bulk-count")).to_have_text("50 jobs")
+    page.get_by_role("button", name="Select all that match").click()
+    expect(page.locator("#bulk-count")).to_have_text("120 jobs on all pages")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel 120 jobs").click()
+    expect(page.locator(".toast")).to_have_text("120 jobs cancelled")
+    expect(page.locator("#bulkbar")).to_be_hidden()
+    assert {app.job_manager.get_job_status(job_id) for job_id in ids} == {"cancelled"}
+    assert app.job_manager.get_job_status(kept) == "todo"
+
+
+def test_older_and_newer_ones(app: App, tab: Tab) -> None:
+    ids = app.tasks["orders.gate"].batch_defer(*({} for _ in range(170)))
+    page = tab.open("/jobs")
+    for first in (ids[-51], ids[-101], ids[-151]):
+        page.get_by_role("link", name="Older").click()
+        expect(page.locator("tr[data-row]").first).to_contain_text(str(first))
+    for first in (ids[-101], ids[-51]):
+        page.get_by_role("link", name="Newer").click()
+        expect(page.locator("tr[data-row]").first).to_contain_text(str(first))
+    expect(page.get_by_role("link", name="Newer")).to_have_count(0)
+    page.get_by_role("link", name="Newest").click()
+    expect(page.locator("tr[data-row]").first).to_contain_text(str(ids[-1]))
+
+
+def test_without_scripts(app: App, browser: Browser, address: str) -> None:
+    """Everything but the graphs; what can't be undone is asked for by a page."""
+    ids = app.tasks["orders.gate"].batch_defer(*({} for _ in range(3)))
+    with new_tab(browser, address, java_script_enabled=False) as tab:
+        page = tab.page
+        page.goto(f"{address}/jobs")
+        for job_id in ids[:2]:
+            page.get_by_label(f"Select job {job_id}").check()
+        page.get_by_role("button", name="Delete", exact=True).click()
+        expect(page.get_by_role("heading", name="Delete 2 jobs for good?")).to_be_visible()
+        page.get_by_role("link", name="No, leave it").click()
+        expect(page).to_have_url(f"{address}/jobs")
+        page.get_by_role("link", name=re.compile(str(ids[0]))).click()
+        page.get_by_role("button", name="Cancel").click()
+        page.get_by_role("button", name="Yes").click()
+        expect(page.locator(".flash")).to_have_text("1 job cancelled")
+        expect(page).to_have_url(f"{address}/jobs/{ids[0]}")
+    assert [app.job_manager.get_job_status(job_id) for job_id in ids] == ["cancelled", "todo", "todo"]
+
+
 def test_a_workflow_is_retried(app: App, environment: dict[str, str], tab: Tab) -> None:
     _, declined, _ = some_work(app, environment)
     page = tab.open("/workflows")
     page.get_by_role("link", name="bills").click()
+    scripts_run(page, "/workflows/1")
     page.get_by_role("button", name="Retry what failed").click()
     page.get_by_role("dialog").get_by_role("button", name="Retry what failed").click()
     expect(page.locator(".toast")).to_have_text("1 job to run again")
@@ -252,12 +333,15 @@ def test_nothing_has_to_be_scrolled_sideways(
     app: App, environment: dict[str, str], browser: Browser, address: str, options: dict[str, object]
 ) -> None:
     some_work(app, environment)
+    app.job_manager.pause_queue("money")
     app.configure_task("a_name_without_end" * 9, queue="queue_without_end" * 9, lock="lock" * 30).defer(x="y" * 900)
     with new_tab(browser, address, **options) as tab:
         for path in (*PATHS, "/periodic", "/jobs/6"):
             page = tab.open(path)
             over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert over <= 0, path
+            hidden = "all => all.filter(each => each.scrollWidth > each.clientWidth).length"
+            assert page.locator(".scroll:has([data-row])").evaluate_all(hidden) == 0, path
 
 
 def test_a_server_that_goes_away_and_comes_back(tab: Tab) -> None:

@@ -115,7 +115,7 @@ def test_a_transaction_holds_parents(trial: NewTrial, how: str) -> None:
                 return
             numbers = [node.number for node in held]
             made.wait_for_row("the parents running", HELD_RUN, numbers, len(held))
-            ids = [made.ids[number] for number in numbers]
+            ids = made.ids_of(numbers)
             made.app.job_manager.defer_jobs(
                 [JobSpec(task_name="steady_async", task_kwargs={"node": -4, "work_ms": 1}, depends_on=ids)],
                 connection=holder,

@@ -142,6 +142,15 @@ class Trial:
             time.sleep(POLL_S)
         return rows[0]
 
+    def ids_of(self, numbers: Sequence[int]) -> list[int]:
+        """A job may run before its deferral's answer is here."""
+        deadline = time.monotonic() + STUCK_S
+        while not self.ids.keys() >= set(numbers):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"jobs {numbers}: not deferred within {STUCK_S} s\n{self.report()}")
+            time.sleep(POLL_S)
+        return [self.ids[number] for number in numbers]
+
     # -- what happens
 
     def burn(self, act: Callable[[], None]) -> None:

@@ -23,7 +23,7 @@ def test_the_example(empty_dsn: str, tmp_path: Path) -> None:
     reported, pruned, listed = outputs[-3:]
     for line, status in zip(reported.splitlines(), ("failed", "succeeded"), strict=True):
         assert re.fullmatch(rf"shop\.charge {status}: 1 runs, 95 % within \d+\.\d ms", line)
-    assert pruned == "1 job(s) deleted\n"
+    assert pruned == "1 job deleted\n"
     assert listed.count("shop.charge") == 1
     assert "failed" in listed
 

@@ -46,7 +46,9 @@ def fail() -> None:
 
 def environment(**given: str) -> dict[str, str]:
     """That of a user who has configured nothing but `given`. A warning is an error there too."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "PYTHON", "PROCRASTINATE"))}
+    # COLUMNS and LINES would stand above the terminal's own size
+    left_out = ("PG", "PYTHON", "PROCRASTINATE", "COLUMNS", "LINES")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return kept | {"PYTHONPATH": str(REPO), "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8"} | given
 
 

@@ -325,6 +325,31 @@ class WorkflowMachine(Machine):
         )
         self.deleted_workflows |= before - set(self.model.workflows)
 
+    @precondition(lambda self: any(map(self.model.members, self.model.workflows)))
+    @rule(
+        pick=pick,
+        said=ends,
+        # all, or all but one that a job of it has
+        kept=st.none() | pick,
+        new=new_jobs,
+        grow=flag,
+    )
+    def fold_and_prune(
+        self, pick: int, said: list[tuple[Status, Retry]], kept: int | None, new: NewJob, grow: bool
+    ) -> None:
+        """A workflow that has just ended; of one that runs again after its end was folded nothing is pruned."""
+        with_jobs = [workflow for workflow in self.model.workflows if self.model.members(workflow)]
+        (workflow,) = self.choose([pick], with_jobs)
+        for each in said * 4:
+            if self.model.startable() and self.model.running(workflow):
+                self.fetch_and_finish(0, 4, [each])
+        self.fold_all()
+        if grow:
+            self.insert(new, Place(list(self.model.workflows).index(workflow), None, [], [], anything=False))
+        statuses = sorted({job.status for job in self.model.members(workflow)})
+        left_out = None if kept is None else statuses[kept % len(statuses)]
+        self.prune([status for status in TERMINAL if status != left_out])
+
     @precondition(lambda self: self.model.workflows)
     @rule(picks=st.none() | few, most=st.sampled_from((1, 100)))
     def fold(self, picks: list[int] | None, most: int) -> None:

@@ -181,3 +181,30 @@ def test_a_chart_without_numbers_has_its_axes() -> None:
     assert (drawn.run_line, drawn.run_band, drawn.wait_line) == ("", "", "")
     assert drawn.latency_ticks[0].label == "1 ms"
     assert (drawn.latency_ticks[0].y, drawn.latency_ticks[-1].y) == (100, 0)
+
+
+def test_a_search_finds_jobs_within_groups() -> None:
+    rows = [job(n, task="many", node=f"part {n}" if n % 2 else None) for n in range(1, 1001)] + [job(2000, task="end")]
+    edges = [(n, 2000) for n in range(1, 1001)]
+
+    def look(find: str | None, **more: Any) -> dict[str, Any]:
+        return graph_data.graph_data(rows, edges, [], now=NOW, find=find, **more)
+
+    closed = look(None)
+    assert (set(nodes(closed)), closed["found"]) == ({"g0:many", "j2000"}, None)
+    found = look("Part 777")
+    assert found["found"] == {"jobs": 1, "shown": [777]}
+    assert {key: node["jobs"] for key, node in nodes(found).items()} == {"g0:many": 999, "j777": 1, "j2000": 1}
+    assert (found["grouped"], found["opened"]) == (True, [])
+    assert {(edge["from"], edge["count"]) for edge in found["edges"]} == {("g0:many", 999), ("j777", 1)}
+    exact = look("77")
+    assert exact["found"]["shown"][:2] == [77, 177]
+    assert exact["found"]["jobs"] == 19
+    assert look("part")["found"]["jobs"] == 500
+    assert len(look("part")["found"]["shown"]) == graph_data.FOUND
+    assert look("MANY")["found"] == {"jobs": 1000, "shown": []}
+    assert look("nothing")["found"] == {"jobs": 0, "shown": []}
+    opened = look("part 777", opened=["g0:many"])
+    assert opened["opened"] == ["g0:many"]
+    assert nodes(opened)["j777"]["group"] == "g0:many"
+    assert nodes(opened)["g0:many:rest"]["jobs"] == 1000 - graph_data.OPENED - 1

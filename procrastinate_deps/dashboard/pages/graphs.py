@@ -48,7 +48,7 @@ async def read_neighbourhood(request: Request) -> dict[str, Any]:
 
 async def read_workflow(request: Request) -> dict[str, Any]:
     state = state_of(request)
-    workflow_id = path_id(request, "workflow_id")
+    workflow_id, find = path_id(request, "workflow_id"), text(request, "find")
     run = state.reads.execute_async
     rows = await run(statements.dashboard_workflow_jobs(workflow_id, MAX_JOBS + 1))
     if not rows:
@@ -61,7 +61,7 @@ async def read_workflow(request: Request) -> dict[str, Any]:
         await _doomed(state, rows),
         now=utc_now(),
         opened=request.query_params.getlist("open"),
-        find=text(request, "find"),
+        find=find,
         truncated=len(rows) > MAX_JOBS or len(edges) >= MAX_EDGES,
     )
     # 10,000 jobs take a third of a second: other pages shall not wait for it.

@@ -131,18 +131,18 @@ def argument_filter(given: str | None) -> dict[str, Any]:
     return {"argument_text": given}
 
 
-async def _find(
-    state: State, chosen: JobFilter, before: int | None, counts: dict[str, Count], size: int
-) -> Found:
+async def _find(state: State, chosen: JobFilter, before: int | None, counts: dict[str, Count], size: int) -> Found:
     run = state.reads.execute_async
+    # What is found by hidden arguments only is left out afterwards, and must not be all that was looked at.
+    wanted = 1 + (max(size, MANY) if chosen.by_argument and state.hider.hides_something else size)
     if chosen.workflow_id is not None:
-        jobs = await run(statements.dashboard_of_workflow(chosen, size + 1, before))
+        jobs = await run(statements.dashboard_of_workflow(chosen, wanted, before))
         return _page(jobs, chosen, state.hider, size)
     down_to = await run(statements.dashboard_window(None, ARGUMENT_LIMIT)) if chosen.by_argument else None
     if chosen.status is not None and counts[chosen.status.value].exact:
-        jobs = await run(statements.dashboard_few(chosen, size + 1, before, down_to))
+        jobs = await run(statements.dashboard_few(chosen, wanted, before, down_to))
         return _page(jobs, chosen, state.hider, size)
-    jobs = await run(statements.dashboard_jobs(chosen, size + 1, before, down_to))
+    jobs = await run(statements.dashboard_jobs(chosen, wanted, before, down_to))
     if len(jobs) > size or chosen.by_argument:
         return _page(jobs, chosen, state.hider, size)
     # Not a full page: is that all, or was there more than is looked through at once?
@@ -153,8 +153,10 @@ async def _find(
 
 
 def _page(jobs: list[JobRow], chosen: JobFilter, hider: Hider, size: int) -> Found:
-    older = jobs[size - 1].id if len(jobs) > size else None
-    return Found(jobs=_unhidden(jobs[:size], chosen, hider), older=older, searched=None)
+    # First of all: that there are more must not tell of what is hidden.
+    shown = _unhidden(jobs, chosen, hider)
+    older = shown[size - 1].id if len(shown) > size else None
+    return Found(jobs=shown[:size], older=older, searched=None)
 
 
 def _unhidden(jobs: list[JobRow], chosen: JobFilter, hider: Hider) -> list[JobRow]:

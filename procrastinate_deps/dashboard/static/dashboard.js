@@ -21,7 +21,5 @@ if (document.querySelector("[data-graph]")) {
     view.load();
   }
 }
-const twin = document.querySelector("[data-twin]");
-if (twin) twin.search = location.search;
 live.start();
 document.body.dataset.ready = "yes";

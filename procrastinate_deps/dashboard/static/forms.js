@@ -1,6 +1,7 @@
 // Actions: asked for before they are done, done without leaving the page, told of afterwards.
 
 import { follow, refresh } from "./live.js";
+import { number } from "./times.js";
 
 const confirmDialog = document.getElementById("confirm");
 const toasts = document.getElementById("toasts");
@@ -159,7 +160,7 @@ function show() {
 }
 
 function jobs(count) {
-  return count === 1 ? "1 job" : `${count.toLocaleString("en")} jobs`;
+  return count === 1 ? "1 job" : `${number(count)} jobs`;
 }
 
 const QUESTIONS = {

@@ -2,7 +2,7 @@
 
 import { BOX } from "./layout.js";
 import { cut, svg, use } from "./svg.js";
-import { duration } from "./times.js";
+import { duration, number } from "./times.js";
 
 const TITLE = "600 12px system-ui, sans-serif";
 const SUB = "11px system-ui, sans-serif";
@@ -51,8 +51,9 @@ export function updateGraph(drawn, data) {
   }
 }
 
+// One arrow may stand for thousands: a few that decided against a job don't make all of them red.
 function edgeClass(edge) {
-  const kind = edge.deciding ? "deciding" : edge.unmet ? "unmet" : "met";
+  const kind = edge.deciding * 2 > edge.count ? "deciding" : edge.unmet ? "unmet" : "met";
   return `edge ${kind}${edge.critical ? " critical" : ""}`;
 }
 
@@ -112,7 +113,7 @@ function jobParts(node) {
 
 function groupParts(node) {
   const width = BOX.width - 46;
-  const count = node.jobs.toLocaleString("en");
+  const count = number(node.jobs);
   const parts = [
     svg("text", { class: "title", x: 34, y: 19 }, cut(`${count} × ${shortTask(node.task)}`, BOX.width - 44, TITLE)),
     svg("rect", { class: "rest", x: 34, y: 29, width, height: 6, rx: 3 }),

@@ -2,7 +2,7 @@
 
 import { label } from "./graph-boxes.js";
 import { cut, svg, use } from "./svg.js";
-import { duration } from "./times.js";
+import { duration, number } from "./times.js";
 
 const ROW = 24;
 const HEAD = 26;
@@ -53,7 +53,7 @@ function ticks(from, to, x, height) {
 function line({ node, ready, started, ended }, index, { x, width, names, from, root }) {
   const y = HEAD + index * ROW;
   const group = node.jobs > 1;
-  const name = group ? `${node.jobs} × ${node.task.split(".").at(-1)}` : (node.node ?? node.task.split(".").at(-1));
+  const name = group ? `${number(node.jobs)} × ${node.task.split(".").at(-1)}` : (node.node ?? node.task.split(".").at(-1));
   const parts = [
     svg("rect", { class: index % 2 ? "lane odd" : "lane", x: 0, y, width, height: ROW }),
     use(`s-${node.status}`, 8, y + 5, 14, "glyph"),

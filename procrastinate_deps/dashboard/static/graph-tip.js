@@ -1,6 +1,6 @@
 // What is known of the job under the pointer.
 
-import { duration } from "./times.js";
+import { duration, number } from "./times.js";
 
 export class Tip {
   constructor(canvas) {
@@ -39,8 +39,8 @@ export class Tip {
   }
 
   group(node) {
-    const counts = Object.entries(node.counts).map(([status, count]) => `${count.toLocaleString("en")} ${status}`);
-    return [`${node.jobs.toLocaleString("en")} jobs`, node.task, counts.join(", "), node.group ? "closed by a click" : "opened by a click"];
+    const counts = Object.entries(node.counts).map(([status, count]) => `${number(count)} ${status}`);
+    return [`${number(node.jobs)} jobs`, node.task, counts.join(", "), node.group ? "closed by a click" : "opened by a click"];
   }
 
   job(node) {

@@ -4,6 +4,7 @@ import { drawGraph, updateGraph } from "./graph-boxes.js";
 import { drawTime } from "./graph-time.js";
 import { layOut } from "./layout.js";
 import { Tip } from "./graph-tip.js";
+import { number } from "./times.js";
 import { Viewport } from "./viewport.js";
 
 const root = document.body.dataset.root;
@@ -158,7 +159,7 @@ export class GraphView {
   say() {
     const { data } = this;
     const words = [];
-    if (data.truncated) words.push(`Only the first ${data.jobs.toLocaleString("en")} jobs are shown.`);
+    if (data.truncated) words.push(`Only the first ${number(data.jobs)} jobs are shown.`);
     if (data.grouped) words.push("Jobs of one task in one layer are drawn as one box: open it by a click.");
     if (data.doomed) words.push(`${data.doomed} waiting ${data.doomed === 1 ? "job is" : "jobs are"} bound to be cancelled.`);
     this.note.replaceChildren(words.join(" "), ...data.opened.map((key) => this.closer(key)));
@@ -193,7 +194,7 @@ export class GraphView {
     const all = this.data?.found?.jobs ?? 0;
     const drawn = (this.data?.nodes ?? []).filter((node) => node.jobs === 1 && hits.includes(node.key)).length;
     if (term === "") this.found.textContent = "";
-    else if (all > drawn) this.found.textContent = `${all.toLocaleString("en")} found, ${drawn} drawn singly`;
+    else if (all > drawn) this.found.textContent = `${number(all)} found${drawn ? `, ${drawn} of them drawn singly` : " in groups"}`;
     else this.found.textContent = `${Math.max(all, hits.length)} found`;
   }
 

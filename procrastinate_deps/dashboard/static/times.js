@@ -49,3 +49,8 @@ export function countTimes() {
     put(element, duration((now - Date.parse(element.dataset.since)) / 1000));
   }
 }
+
+// With narrow spaces between thousands, as the server writes it.
+export function number(value) {
+  return value.toLocaleString("en").replaceAll(",", "\u202f");
+}
