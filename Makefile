@@ -8,7 +8,7 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check --no-input -q
 
 # The tests run on the wheel's PostgreSQL 18, then those that use a database again on this older one, where installed.
 OLD_POSTGRESQL ?= 15
-PYTEST_OPTIONS ?= -n 2
+PYTEST_OPTIONS ?= -n 3
 
 # How large the graphs of `make chaos` are, how often each of its tests runs in a row, and the seed of the first time.
 CHAOS_JOBS ?= 5000

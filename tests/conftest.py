@@ -37,13 +37,13 @@ SETTINGS = {
     "deadlock_timeout": "200ms",
 }
 
+# Folders of tests that see whole programs at work. What these need of the server the others ask for one by one.
+_ABOVE_THE_DATABASE = frozenset({"acceptance", "benchmarks", "browser", "chaos", "docs"})
 _SAME_ON_EVERY_VERSION = (
     "test_cli_",
-    "test_demo",
     "test_processes",
     "test_reload",
     "test_event_loops",
-    "test_naq",
     "test_dashboard_security",
     "test_dashboard_live",
 )
@@ -93,7 +93,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item
         for item in items
         if "server" in getattr(item, "fixturenames", ())
-        and item.path.parent.name != "browser"
+        and item.path.parent.name not in _ABOVE_THE_DATABASE
         and not item.path.name.startswith(_SAME_ON_EVERY_VERSION)
     ]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])

@@ -14,7 +14,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from tests.model import database, workflow_database
 from tests.model.comparing import placed, placed_id, same_refusal
 from tests.model.draws import NewJob, few, flag, new_jobs, pick, rarely, seldom
-from tests.model.machine import NEVER, Machine
+from tests.model.machine import NEVER, STATUSES, Machine
 from tests.model.model import REFUSED, TERMINAL, WAITING, Job, RefusedError, Retry, Status
 from tests.model.workflow_database import COUNTS
 from tests.model.workflow_model import RETRY_MODES, RetryMode, Workflow, WorkflowModel
@@ -330,7 +330,7 @@ class WorkflowMachine(Machine):
         pick=pick,
         said=ends,
         # all, or all but one that a job of it has
-        kept=st.none() | pick,
+        kept=st.sampled_from((None, 0, 0, 1)),
         new=new_jobs,
         grow=flag,
     )
@@ -346,7 +346,7 @@ class WorkflowMachine(Machine):
         self.fold_all()
         if grow:
             self.insert(new, Place(list(self.model.workflows).index(workflow), None, [], [], anything=False))
-        statuses = sorted({job.status for job in self.model.members(workflow)})
+        statuses = sorted({job.status for job in self.model.members(workflow)}, key=["failed", *STATUSES].index)
         left_out = None if kept is None else statuses[kept % len(statuses)]
         self.prune([status for status in TERMINAL if status != left_out])
 
