@@ -21,9 +21,11 @@ BEGIN
             SELECT e.child_id FROM procrastinate_deps.job_dependencies AS e
             WHERE e.parent_id = dependents.id OFFSET 0
         ) AS d
-        JOIN procrastinate_deps.jobs AS c ON c.id = ANY (ARRAY[d.child_id])
+        CROSS JOIN LATERAL (
+            SELECT x.id, x.status, x AS job FROM procrastinate_deps.jobs AS x WHERE x.id = d.child_id OFFSET 0
+        ) AS c
         WHERE dependents.further AND (c.id IN (SELECT unnest(ids))) IS NOT TRUE
-            AND CASE WHEN reset_dependents THEN procrastinate_deps.resettable(c) ELSE c.status = 'blocked' END
+            AND CASE WHEN reset_dependents THEN procrastinate_deps.resettable(c.job) ELSE c.status = 'blocked' END
     )
     SELECT array_agg(id) INTO members FROM dependents;
     FOR r IN
