@@ -33,6 +33,10 @@ RETRIED = {DEADLOCK, SERIALIZATION, LOCK_TIMEOUT}
 # missing parent, started, cycle, rule unmet, refused transition, missing job, queueing lock taken
 EXPECTED = {"PD001", "PD002", "PD003", "PD004", "PD005", "PD007", "23505"} | stress_workflows.EXPECTED
 MAX_LIVE_JOBS = 1500
+LOOK = f"""
+(SELECT id FROM {SCHEMA}.jobs WHERE status IN ('blocked', 'todo') AND started_at IS NULL ORDER BY random() LIMIT 1)
+UNION (SELECT id FROM {SCHEMA}.jobs ORDER BY random() LIMIT $1)
+"""
 FETCH = "SELECT id, claim FROM fetch_logged($1, $2, $3)"
 # Each start is logged with what was true when it was claimed. By a function, statement by statement: a single statement
 # would read the parents with a snapshot older than the claim's.
@@ -77,7 +81,7 @@ class World:
     errors: collections.Counter[str] = field(default_factory=collections.Counter)
     unexpected: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
-    live: int = 0
+    live: int = 0  # of jobs, when last checked
     stopping: bool = False
 
     def note(self, what: str, error: asyncpg.PostgresError) -> str:
@@ -198,6 +202,10 @@ class Client:
 
     async def edges(self) -> None:
         jobs = self.world.pick(self.rng.choice([2, 3]))
+        if self.rng.random() < 0.7:
+            # most jobs at hand have started or are gone: one that still waits, and parents that are still there
+            rows = await self.call("look", LOOK, self.rng.choice([1, 1, 2]))
+            jobs = [row[0] for row in rows or []]
         if len(jobs) < 2:
             return
         child = jobs[0] if self.rng.random() < 0.3 else max(jobs)

@@ -25,4 +25,4 @@ async def test_everything_at_once(dsn: str) -> None:
     # it did something: a stress that meets only errors proves nothing
     jobs = ("started", "defer", "finish", "cancel", "retry", "add edges", "delete", "plain end", "checks")
     for what in (*jobs, "graph", "cancel workflow", "retry workflow", "fold"):
-        assert world.done[what] > 0, f"no {what!r} in {dict(world.done)}"
+        assert world.done[what] > 0, f"no {what!r} in {dict(world.done)}; refused: {dict(world.errors)}"
