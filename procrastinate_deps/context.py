@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from procrastinate_deps.app import App
-    from procrastinate_deps.dependencies import DependsOn
+    from procrastinate_deps.dependencies import DependsOn, HasJobId
     from procrastinate_deps.jobs import Job
     from procrastinate_deps.tasks import Task
 
@@ -143,11 +143,11 @@ class JobContext:
             )
         return Workflow(self.app, self.job.workflow_id)
 
-    async def add_dependencies_async(self, child: DependsOn, parents: DependsOn) -> None:
+    async def add_dependencies_async(self, child: int | HasJobId, parents: DependsOn) -> None:
         """Let `child`, a job that has not started, wait for `parents` too; see `JobManager.add_dependencies`."""
         await self.app.job_manager.add_dependencies_async(child, parents)
 
-    def add_dependencies(self, child: DependsOn, parents: DependsOn) -> None:
+    def add_dependencies(self, child: int | HasJobId, parents: DependsOn) -> None:
         """The same as `add_dependencies_async`, for tasks that are plain functions."""
         self.app.job_manager.add_dependencies(child, parents)
 

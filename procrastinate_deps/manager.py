@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from procrastinate_deps import statements
-from procrastinate_deps.dependencies import DependsOn, normalise_depends_on
+from procrastinate_deps.dependencies import DependsOn, HasJobId, normalise_depends_on
 from procrastinate_deps.exceptions import LockNotAvailable, SyncConnectorConfigurationError, TransitionRefused
 from procrastinate_deps.jobs import (
     TERMINAL,
@@ -22,6 +22,7 @@ from procrastinate_deps.jobs import (
 )
 from procrastinate_deps.statements import PAGE_SIZE, STALLED_AFTER_S, STATS_DIMENSIONS, STATS_STEP_S, Statement
 from procrastinate_deps.times import check_aware
+from procrastinate_deps.validation import the_one_job
 from procrastinate_deps.verbs import bulk, checking, explaining, results, workflows
 from procrastinate_deps.verbs.base import AsyncVerb, Call, Steps, SyncVerb, one
 
@@ -209,7 +210,7 @@ def _get_children(job_id: int, limit: int | None = PAGE_SIZE, after: int | None 
     return one(statements.get_children(job_id, limit, after))
 
 
-def _add_dependencies(child: DependsOn, parents: DependsOn, connection: Any = None) -> Call[None]:
+def _add_dependencies(child: int | HasJobId, parents: DependsOn, connection: Any = None) -> Call[None]:
     """Let `child` wait for `parents` too, while it has not started.
 
     A parent that has ended counts as it ended: the child may be cancelled at once by its rule.
@@ -218,12 +219,12 @@ def _add_dependencies(child: DependsOn, parents: DependsOn, connection: Any = No
     ------
     JobAlreadyStarted, JobNotFound, DependencyNotFound, CircularDependency
     """
-    return one(statements.add_dependencies(_the_one(child), normalise_depends_on(parents)), connection)
+    return one(statements.add_dependencies(the_one_job(child, "child"), normalise_depends_on(parents)), connection)
 
 
-def _remove_dependencies(child: DependsOn, parents: DependsOn, connection: Any = None) -> Call[int]:
+def _remove_dependencies(child: int | HasJobId, parents: DependsOn, connection: Any = None) -> Call[int]:
     """Let `child` no longer wait for `parents`; how many of these edges there were. A blocked child is decided anew."""
-    return one(statements.remove_dependencies(_the_one(child), normalise_depends_on(parents)), connection)
+    return one(statements.remove_dependencies(the_one_job(child, "child"), normalise_depends_on(parents)), connection)
 
 
 def _cancel_job_by_id(job_id: int, abort: bool = False, delete_job: bool = False, connection: Any = None) -> Call[bool]:
@@ -441,13 +442,6 @@ def _forget_periodic_task(task_name: str, periodic_id: str = "") -> Call[bool]:
 def _check_connection() -> Call[bool]:
     """Whether the database answers and has the tables."""
     return one(statements.check_connection())
-
-
-def _the_one(child: DependsOn) -> int:
-    ids = normalise_depends_on(child)
-    if len(ids) != 1:
-        raise TypeError(f"child={child!r}: pass one job, by its id or as a Job")
-    return ids[0]
 
 
 class JobManager:

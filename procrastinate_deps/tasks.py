@@ -15,6 +15,7 @@ from procrastinate_deps.jsontext import storable_text
 from procrastinate_deps.middleware import check_task_middleware, is_async
 from procrastinate_deps.retry import RetryValue, get_retry_strategy
 from procrastinate_deps.times import as_timedelta, check_aware, utc_now
+from procrastinate_deps.validation import check_lock, check_priority, check_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -268,6 +269,14 @@ def configure_job(
         check_node_name(node)
     if workflow is not None and not _is_workflow(workflow):
         raise TypeError(f"workflow={workflow!r}: pass a workflow, or its id")
+    if queue is not None:
+        check_queue(queue)
+    if priority is not None:
+        check_priority(priority)
+    if lock is not None:
+        check_lock(lock, "lock")
+    if queueing_lock is not None:
+        check_lock(queueing_lock, "queueing_lock")
     jobs, parts = split_depends_on(depends_on)
     return JobDeferrer(
         app=app,
@@ -337,10 +346,10 @@ class Task(Generic[P, R, D]):
         self.aliases = list(aliases or ())
         self.retry_strategy = get_retry_strategy(retry)
         self.pass_context = pass_context
-        self.queue = queue
-        self.priority = priority
-        self.lock = lock
-        self.queueing_lock = queueing_lock
+        self.queue = check_queue(queue)
+        self.priority = check_priority(priority)
+        self.lock = None if lock is None else check_lock(lock, "lock")
+        self.queueing_lock = None if queueing_lock is None else check_lock(queueing_lock, "queueing_lock")
         self.run_when = RunWhen(run_when_value(run_when))
         self.timeout = timeout
         self.store_result = store_result

@@ -10,6 +10,8 @@ from procrastinate_deps.exceptions import JobNotFound
 from procrastinate_deps.explanations import MAX_ANCESTORS, Doomed, Explanation, read_explanation
 from procrastinate_deps.jobs import CancelKind, Status
 from procrastinate_deps.statements.base import Row, Statement
+from procrastinate_deps.validation import check_job_id
+from procrastinate_deps.workflow_info import check_workflow_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 def explain(job_id: int, max_ancestors: int = MAX_ANCESTORS) -> Statement[Explanation]:
     """Why a job stands where it stands; so many unfinished ancestors are listed. Raises JobNotFound."""
-    return Statement("explain_job", (job_id, max_ancestors), functools.partial(_read_explanation, job_id))
+    return Statement("explain_job", (check_job_id(job_id), max_ancestors), functools.partial(_read_explanation, job_id))
 
 
 def doomed_jobs(job_ids: Iterable[int]) -> Statement[list[Doomed]]:
@@ -29,7 +31,7 @@ def doomed_jobs(job_ids: Iterable[int]) -> Statement[list[Doomed]]:
 
 def doomed_in_workflow(workflow_id: int) -> Statement[list[Doomed]]:
     """The jobs of a workflow, and of those nested in it, that are bound to be cancelled by their rule, by id."""
-    return Statement("doomed_in_workflow", (workflow_id,), _read_doomed)
+    return Statement("doomed_in_workflow", (check_workflow_id(workflow_id),), _read_doomed)
 
 
 def _read_explanation(job_id: int, rows: Sequence[Row], loads: JsonLoads) -> Explanation:

@@ -19,6 +19,7 @@ from procrastinate_deps.statements.base import (
 )
 from procrastinate_deps.statements.managing import STALLED_AFTER_S
 from procrastinate_deps.statements.rows import read_job, read_jobs, read_status
+from procrastinate_deps.validation import check_job_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,12 +33,12 @@ PAGE_SIZE = 1000
 
 def get_job(job_id: int) -> Statement[Job]:
     """The job. Raises JobNotFound."""
-    return Statement("get_job", (job_id,), partial(_read_one_job, job_id))
+    return Statement("get_job", (check_job_id(job_id),), partial(_read_one_job, job_id))
 
 
 def get_job_status(job_id: int) -> Statement[Status]:
     """The job's status. Raises JobNotFound."""
-    return Statement("get_job_status", (job_id,), partial(_read_job_status, job_id))
+    return Statement("get_job_status", (check_job_id(job_id),), partial(_read_job_status, job_id))
 
 
 def list_jobs(
@@ -115,22 +116,22 @@ def list_workers() -> Statement[list[WorkerInfo]]:
 
 def parent_statuses(job_id: int) -> Statement[dict[int, str]]:
     """How the direct parents stand, deleted ones included, by id; {} without parents."""
-    return Statement("parent_statuses", (job_id,), _read_parent_statuses)
+    return Statement("parent_statuses", (check_job_id(job_id),), _read_parent_statuses)
 
 
 def get_parents(job_id: int, limit: int | None = PAGE_SIZE, after: int | None = None) -> Statement[dict[int, Status]]:
     """The direct parents and their statuses, by id; `after` is the last id of the page before."""
-    return Statement("get_parents", (job_id, after, limit), _read_statuses)
+    return Statement("get_parents", (check_job_id(job_id), after, limit), _read_statuses)
 
 
 def get_children(job_id: int, limit: int | None = PAGE_SIZE, after: int | None = None) -> Statement[dict[int, Status]]:
     """The direct children and their statuses, by id; `after` is the last id of the page before."""
-    return Statement("get_children", (job_id, after, limit), _read_statuses)
+    return Statement("get_children", (check_job_id(job_id), after, limit), _read_statuses)
 
 
 def list_events(job_id: int) -> Statement[list[Event]]:
     """What was done with the job, oldest first, as far as its row doesn't show it."""
-    return Statement("list_events", (job_id,), _read_events)
+    return Statement("list_events", (check_job_id(job_id),), _read_events)
 
 
 def check_connection() -> Statement[bool]:

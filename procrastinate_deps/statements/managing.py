@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from procrastinate_deps.jobs import Pruned, Status
 from procrastinate_deps.statements.base import Row, Statement, read_nothing, read_value, seconds, utc_or_none
+from procrastinate_deps.validation import check_job_id, check_lock, check_priority, check_queue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,7 +25,7 @@ def notify(channel: str, payload: str) -> Statement[None]:
 
 def cancel_job(job_id: int, abort: bool = False, delete_job: bool = False) -> Statement[bool]:
     """Cancel a waiting job; with `abort` ask a running one to stop. False: there was nothing to cancel."""
-    return Statement("cancel_job", (job_id, abort, delete_job), read_value, savepoint=True)
+    return Statement("cancel_job", (check_job_id(job_id), abort, delete_job), read_value, savepoint=True)
 
 
 def retry_job(
@@ -38,7 +39,16 @@ def retry_job(
     stalled_after: timedelta | float = STALLED_AFTER_S,
 ) -> Statement[None]:
     """Run a job again that has ended, or whose worker is lost, and let what depends on it wait for it again."""
-    values = (job_id, retry_at, priority, queue, lock, reset_dependents, ignore_dependencies, seconds(stalled_after))
+    values = (
+        check_job_id(job_id),
+        retry_at,
+        None if priority is None else check_priority(priority),
+        None if queue is None else check_queue(queue),
+        None if lock is None else check_lock(lock, "lock"),
+        reset_dependents,
+        ignore_dependencies,
+        seconds(stalled_after),
+    )
     return Statement("retry_job", values, read_nothing, savepoint=True)
 
 
@@ -72,12 +82,12 @@ def count_prunable(
 
 def pause_queue(queue: str) -> Statement[bool]:
     """Let no more of the queue's jobs start. False: it was paused already."""
-    return Statement("pause_queue", (queue,), read_value)
+    return Statement("pause_queue", (check_queue(queue),), read_value)
 
 
 def resume_queue(queue: str) -> Statement[bool]:
     """Let the queue's jobs start again. False: it was not paused."""
-    return Statement("resume_queue", (queue,), read_value)
+    return Statement("resume_queue", (check_queue(queue),), read_value)
 
 
 def _values(statuses: Iterable[Status | str]) -> list[str]:

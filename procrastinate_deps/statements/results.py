@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from procrastinate_deps.statements.base import Row, Statement, read_values
 from procrastinate_deps.statements.rows import read_result
+from procrastinate_deps.validation import check_job_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 def parent_results(job_id: int, by: Literal["id", "node"] = "id") -> Statement[dict[Any, Any]]:
     """What the direct parents returned, in the order of their ids; None for one that is deleted or did not succeed."""
     if by == "id":
-        return Statement("parent_results", (job_id,), _read_by_id)
+        return Statement("parent_results", (check_job_id(job_id),), _read_by_id)
     if by == "node":
-        return Statement("parent_results", (job_id,), _read_by_node)
+        return Statement("parent_results", (check_job_id(job_id),), _read_by_node)
     raise ValueError(f"by={by!r}: pass 'id' or 'node'")
 
 

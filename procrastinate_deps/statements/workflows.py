@@ -18,6 +18,7 @@ from procrastinate_deps.workflow_info import (
     WorkflowCancellation,
     WorkflowInfo,
     WorkflowStatus,
+    check_workflow_id,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def defer_graph(
 
 def get_workflow(workflow_id: int) -> Statement[WorkflowInfo]:
     """The workflow. Raises WorkflowNotFound."""
-    return Statement("get_workflow", (workflow_id,), partial(_read_one, workflow_id))
+    return Statement("get_workflow", (check_workflow_id(workflow_id),), partial(_read_one, workflow_id))
 
 
 def list_workflows(
@@ -86,22 +87,24 @@ def list_workflow_edges(
     `after` is (child_id, parent_id) of the last one of the page before.
     """
     child, parent = (None, None) if after is None else after
-    return Statement("list_workflow_edges", (workflow_id, child, parent, limit), _read_edges)
+    return Statement("list_workflow_edges", (check_workflow_id(workflow_id), child, parent, limit), _read_edges)
 
 
 def cancel_workflow(workflow_id: int, abort: bool = True) -> Statement[WorkflowCancellation]:
     """Cancel what waits, and with `abort` ask what runs to stop. Raises WorkflowNotFound."""
-    return Statement("cancel_workflow", (workflow_id, abort), _read_cancellation, savepoint=True)
+    return Statement("cancel_workflow", (check_workflow_id(workflow_id), abort), _read_cancellation, savepoint=True)
 
 
 def retry_workflow(workflow_id: int, mode: RetryMode | str = RetryMode.FAILED) -> Statement[int]:
     """Run jobs again that have ended; how many. Raises WorkflowNotFound, AlreadyEnqueued, WorkflowAlreadyRunning."""
-    return Statement("retry_workflow", (workflow_id, RetryMode(mode).value), read_value, savepoint=True)
+    return Statement(
+        "retry_workflow", (check_workflow_id(workflow_id), RetryMode(mode).value), read_value, savepoint=True
+    )
 
 
 def delete_workflow(workflow_id: int) -> Statement[int]:
     """Delete a workflow and its jobs; how many. Raises WorkflowNotFound."""
-    return Statement("delete_workflow", (workflow_id,), read_value, savepoint=True)
+    return Statement("delete_workflow", (check_workflow_id(workflow_id),), read_value, savepoint=True)
 
 
 def fold_workflows(workflow_ids: Sequence[int] | None = None, max_workflows: int = 100) -> Statement[bool]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from procrastinate_deps import statements
 from procrastinate_deps.context import running_job
-from procrastinate_deps.dependencies import MAX_JOB_ID
 from procrastinate_deps.exceptions import EndlessWait, JobFailed, JobNotFound, WorkflowNotFound
 from procrastinate_deps.jobs import Status
+from procrastinate_deps.validation import the_one_job
 from procrastinate_deps.waiting.awaiting import Awaiting
 from procrastinate_deps.waiting.blocking import Blocking
 from procrastinate_deps.waiting.board import Kind, Target, Wait
@@ -35,13 +35,13 @@ class Waiting:
 
     def job(self, job: int | HasJobId, timeout_s: float | None) -> Any:
         _check_timeout(timeout_s)
-        target = Target(Kind.JOB, _the_one(job))
+        target = Target(Kind.JOB, the_one_job(job, "job"))
         self._refuse_endless(target)
         return self._result(_ended(self._blocking.wait(target, timeout_s), timeout_s))
 
     async def job_async(self, job: int | HasJobId, timeout_s: float | None) -> Any:
         _check_timeout(timeout_s)
-        target = Target(Kind.JOB, _the_one(job))
+        target = Target(Kind.JOB, the_one_job(job, "job"))
         await self._refuse_endless_async(target)
         return self._result(_ended(await self._awaiting.wait(target, timeout_s), timeout_s))
 
@@ -107,15 +107,6 @@ def _check_timeout(given: object) -> None:
         raise TypeError(f"timeout={given!r}: pass seconds, or None to wait for as long as it takes")
     if math.isnan(given):
         raise ValueError(f"timeout={given!r}: pass seconds, or None to wait for as long as it takes")
-
-
-def _the_one(job: int | HasJobId) -> int:
-    given = job if isinstance(job, int) else getattr(job, "job_id", None)
-    if not isinstance(given, int) or isinstance(given, bool):
-        raise TypeError(f"job={job!r}: pass one job, by the id that its defer() returned, or as a Job or a node")
-    if not 0 < given <= MAX_JOB_ID:
-        raise JobNotFound(f"job {given} can't exist: ids are positive and fit in 64 bits", job_id=given)
-    return given
 
 
 def _would_be_endless(target: Target) -> Statement[str | None] | None:
