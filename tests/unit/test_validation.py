@@ -50,8 +50,9 @@ def anything() -> None:
 def test_a_jobs_options(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         anything.configure(**options)
+    declare: Any = app.task
     with pytest.raises(error, match=message):
-        app.task(name="another", **options)(anything.func)
+        declare(name="another", **options)(anything.func)
     assert "another" not in app.tasks
 
 
