@@ -21,7 +21,7 @@ class WorkflowStatus(StrEnum):
     RUNNING = "running"  # a job of it is live
     SUCCEEDED = "succeeded"  # none of the below; an empty workflow, too
     FAILED = "failed"  # a job failed, was aborted, or was cancelled because of one that did
-    CANCELLED = "cancelled"  # it was cancelled since its last retry, or a job of it by hand
+    CANCELLED = "cancelled"  # it was cancelled since its last retry, before all succeeded; or a job of it, by hand
 
 
 class RetryMode(StrEnum):

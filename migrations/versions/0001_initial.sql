@@ -409,7 +409,8 @@ SELECT
     w.is_unique,
     CASE
         WHEN c.ended < c.total THEN 'running'
-        WHEN w.cancel_requested_at IS NOT NULL THEN 'cancelled'
+        -- a cancel that came when all had succeeded has changed nothing
+        WHEN w.cancel_requested_at IS NOT NULL AND (c.total = 0 OR c.succeeded + c.not_needed < c.total) THEN 'cancelled'
         WHEN c.failed + c.aborted + c.upstream > 0 THEN 'failed'
         WHEN c.cancelled > 0 THEN 'cancelled'
         ELSE 'succeeded'

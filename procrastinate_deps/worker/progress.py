@@ -60,8 +60,7 @@ class ProgressWriter:
         """Take a report of a run. Any thread may."""
         with self._lock:
             self._unsent[job.id, job.claim] = (done, total, message)
-            if len(self._unsent) > MAX_UNSENT:
-                del self._unsent[next(iter(self._unsent))]
+            self._forget_the_oldest()
             woken, self._woken = self._woken, True
         if woken or self._home is None:
             return
@@ -119,8 +118,13 @@ class ProgressWriter:
         with self._lock:
             kept = {run: report for run, report in reports.items() if run[0] in job_ids}
             self._unsent = {**kept, **self._unsent}
+            self._forget_the_oldest()
             self._woken = True
         self._told.set()
+
+    def _forget_the_oldest(self) -> None:
+        while len(self._unsent) > MAX_UNSENT:
+            del self._unsent[next(iter(self._unsent))]
 
     def _complain(self, error: ConnectorException) -> None:
         if not self._failing:

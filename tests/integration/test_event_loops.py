@@ -15,21 +15,25 @@ from tests.integration.cli_process import REPO, Cli, environment
 
 # Here they run on uvloop: cancellation, timeouts, threads, signals, lost connections.
 from tests.integration.test_worker import (  # noqa: F401
-    test_a_cancelled_worker_stops_gracefully_and_is_then_cancelled,
-    test_a_job_starts_when_its_time_comes,
-    test_a_second_cancellation_stops_at_once,
-    test_a_signal_stops_the_worker_and_the_handlers_from_before_come_back,
     test_a_task_that_cancels_itself_fails_and_the_worker_lives,
     test_a_task_that_exits_fails_and_the_worker_lives,
     test_a_task_that_runs_too_long_fails,
-    test_a_worker_outlives_the_loss_of_all_its_connections,
+    test_plain_functions_run_in_threads_at_the_same_time,
+)
+from tests.integration.test_worker_stopping import (  # noqa: F401
+    test_a_cancelled_worker_stops_gracefully_and_is_then_cancelled,
+    test_a_second_cancellation_stops_at_once,
+    test_a_signal_stops_the_worker_and_the_handlers_from_before_come_back,
     test_after_the_graceful_timeout_jobs_are_stopped_and_put_back,
     test_an_aborted_coroutine_is_cancelled_and_not_retried,
     test_an_aborted_thread_is_told,
     test_one_shot_runs_what_becomes_runnable_and_leaves_what_is_scheduled,
-    test_plain_functions_run_in_threads_at_the_same_time,
 )
 from tests.integration.test_worker_threads import test_a_thread_for_each_slot_and_no_more  # noqa: F401
+from tests.integration.test_worker_waking import (  # noqa: F401
+    test_a_job_starts_when_its_time_comes,
+    test_a_worker_outlives_the_loss_of_all_its_connections,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,8 +19,9 @@ from procrastinate_deps.exceptions import (
     TransitionRefused,
 )
 from procrastinate_deps.jobs import Job, JobSpec, Status
-from procrastinate_deps.manager import PRUNE_BATCH, JobManager
+from procrastinate_deps.manager import JobManager
 from procrastinate_deps.verbs.base import AsyncVerb, Call, SyncVerb, one
+from procrastinate_deps.verbs.pruning import PRUNE_BATCH
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -263,6 +263,60 @@ async def test_what_can_not_be_written_is_written_later(
     assert len(warnings) == 1
 
 
+async def test_what_is_told_meanwhile_wins(app: App, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report that is written again is older than the one that came while it could not be written."""
+    told = counted(app, monkeypatch)
+    contexts: list[JobContext] = []
+    go = anyio.Event()
+
+    @app.task(name="tell", pass_context=True)
+    async def tell(context: JobContext) -> None:
+        contexts.append(context)
+        context.set_progress(1)
+        await go.wait()
+
+    job_id = await tell.defer_async()
+    with psycopg.connect(dsn) as lock:
+        lock.execute("LOCK procrastinate_deps.job_progress")
+        async with working(app):
+            await until(lambda: len(told) == 1, "the first attempt")
+            contexts[0].set_progress(2)
+            await until(lambda: len(told) >= 2, "a second attempt")
+            lock.rollback()
+            await shown(app, job_id, 2)
+            go.set()
+
+
+async def test_without_a_database_the_oldest_reports_go(app: App, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that were to be written again."""
+    monkeypatch.setattr(progress, "MAX_UNSENT", 3)
+    told = counted(app, monkeypatch)
+    contexts: dict[int, JobContext] = {}
+    go = anyio.Event()
+
+    @app.task(name="tell", pass_context=True)
+    async def tell(context: JobContext) -> None:
+        contexts[context.job.id] = context
+        await go.wait()
+
+    job_ids = await tell.batch_defer_async(*[{}] * 7)
+    with psycopg.connect(dsn) as lock:
+        lock.execute("LOCK procrastinate_deps.job_progress")
+        async with working(app, concurrency=7):
+            await until(lambda: len(contexts) == 7, "all jobs")
+            for job_id in job_ids[:2]:
+                contexts[job_id].set_progress(1)
+            await until(lambda: len(told) == 1, "the first attempt")
+            for job_id in job_ids[2:]:
+                contexts[job_id].set_progress(1)
+            await until(lambda: len(told) >= 2, "a second attempt")
+            lock.rollback()
+            await shown(app, job_ids[-1], 1)
+            go.set()
+    assert [row[0] for row in query(dsn, ROWS)] == job_ids[-3:]
+    assert told[:2] == [2, 3]
+
+
 @pytest.mark.parametrize(
     ("values", "error"),
     [

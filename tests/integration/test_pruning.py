@@ -69,7 +69,7 @@ async def test_old_jobs_are_deleted_as_asked_for(app: App, dsn: str) -> None:
 async def test_more_than_a_batch_in_spite_of_jobs_that_stay(
     app: App, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("procrastinate_deps.manager.PRUNE_BATCH", 3)
+    monkeypatch.setattr("procrastinate_deps.verbs.pruning.PRUNE_BATCH", 3)
     end_long_ago(dsn, succeeded=20)
     oldest = query(dsn, "SELECT id FROM procrastinate_deps.jobs ORDER BY finished_at LIMIT 5")
     # the oldest ones stay: an unfinished child has them

@@ -87,3 +87,17 @@ def query(dsn: str, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     with psycopg.connect(dsn, autocommit=True) as conn:
         cursor = conn.execute(sql.encode(), values or None)
         return [] if cursor.description is None else cursor.fetchall()
+
+
+class Overlap:
+    """How many are inside at the same time."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def __enter__(self) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+
+    def __exit__(self, *_: object) -> None:
+        self.now -= 1

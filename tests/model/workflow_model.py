@@ -18,6 +18,7 @@ from tests.model.model import (
     NOT_FOUND,
     STARTED,
     WAITING,
+    End,
     Job,
     Model,
     RefusedError,
@@ -84,7 +85,7 @@ class WorkflowModel(Model):
         ends = [job.end for job in self.members(workflow)]
         if self.running(workflow):
             return "running"
-        if self.workflows[workflow].cancel_requested:
+        if self.workflows[workflow].cancel_requested and not (ends and all(map(_is_well, ends))):
             return "cancelled"
         if any(status in ("failed", "aborted") or kind == "upstream" for status, kind in ends):
             return "failed"
@@ -283,3 +284,8 @@ class WorkflowModel(Model):
             and not any(child.live for job in self.members(workflow) for child in self.children(job.id))
         ]
         return self.prune(statuses) + self.delete_workflows(ended)
+
+
+def _is_well(end: End) -> bool:
+    status, kind = end
+    return status == "succeeded" or kind == "not_needed"

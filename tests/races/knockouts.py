@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.races import test_edge_races as edge_races
 from tests.races import test_exchange_races as exchange_races
 from tests.races import test_lock_races as lock_races
 from tests.races import test_races as races
@@ -129,7 +130,7 @@ KNOCKOUTS = [
                 "NEW.finished_at := NULL;",
             ),
         ),
-        partial(races.test_a_revival_waits_for_an_open_deferral_of_a_child, how="plain"),
+        partial(edge_races.test_a_revival_waits_for_an_open_deferral_of_a_child, how="plain"),
         "a todo job that was not claimed has no live parent",
     ),
     # defer_jobs
@@ -169,7 +170,7 @@ KNOCKOUTS = [
         "add_dependencies takes no advisory lock",
         "add_dependencies",
         (("PERFORM pg_advisory_xact_lock(procrastinate_deps.graph_key());", ""),),
-        races.test_opposite_edges_at_once,
+        edge_races.test_opposite_edges_at_once,
         STUCK,
     ),
     Knockout(
@@ -184,21 +185,21 @@ KNOCKOUTS = [
                 FROM (SELECT pg_advisory_xact_lock(procrastinate_deps.graph_key())::text AS taken OFFSET 0) AS held;""",
             ),
         ),
-        races.test_opposite_edges_at_once,
+        edge_races.test_opposite_edges_at_once,
         STUCK,
     ),
     Knockout(
         "add_dependencies does not lock the child",
         "add_dependencies",
         ((f"SELECT * INTO job FROM {JOBS} WHERE id = r FOR UPDATE;", f"SELECT * INTO job FROM {JOBS} WHERE id = r;"),),
-        races.test_an_edge_is_added_while_its_child_is_claimed,
+        edge_races.test_an_edge_is_added_while_its_child_is_claimed,
         "a running job was blocked",
     ),
     Knockout(
         "add_dependencies does not lock the parents",
         "add_dependencies",
         ((f"PERFORM 1 FROM {JOBS} WHERE id = r FOR KEY SHARE;", "NULL;"),),
-        races.test_an_edge_is_added_while_a_present_parent_ends,
+        edge_races.test_an_edge_is_added_while_a_present_parent_ends,
         STUCK,
     ),
     Knockout(
@@ -206,7 +207,7 @@ KNOCKOUTS = [
         "settle_edge_delete",
         ((f"PERFORM 1 FROM {JOBS} WHERE id = ANY (children) ORDER BY id FOR NO KEY UPDATE;", ""),),
         partial(
-            races.test_an_edge_is_removed_by_hand_while_its_child_is_blocked_anew,
+            edge_races.test_an_edge_is_removed_by_hand_while_its_child_is_blocked_anew,
             removal="plain",
             edge="ended",
             first="reviver",
@@ -218,7 +219,7 @@ KNOCKOUTS = [
         "settle_edge_delete",
         ((f"PERFORM 1 FROM {JOBS} WHERE id = ANY (children) ORDER BY id FOR NO KEY UPDATE;", ""),),
         partial(
-            races.test_an_edge_is_removed_by_hand_while_its_child_is_blocked_anew,
+            edge_races.test_an_edge_is_removed_by_hand_while_its_child_is_blocked_anew,
             removal="plain",
             edge="live",
             first="reviver",
@@ -229,7 +230,7 @@ KNOCKOUTS = [
         "remove_dependencies does not lock the child",
         "remove_dependencies",
         ((f"PERFORM 1 FROM {JOBS} WHERE id = child FOR NO KEY UPDATE;", f"PERFORM 1 FROM {JOBS} WHERE id = child;"),),
-        races.test_a_deleted_parent_is_forgotten_while_another_one_ends,
+        edge_races.test_a_deleted_parent_is_forgotten_while_another_one_ends,
         STUCK,
     ),
     # deleting
@@ -237,28 +238,28 @@ KNOCKOUTS = [
         "deleting a live parent does not lock the children",
         "record_deleted_parent",
         (("FOR NO KEY UPDATE OF c;", ";"),),
-        partial(races.test_a_parent_is_deleted_while_its_child_is_deleted, ended=False),
+        partial(edge_races.test_a_parent_is_deleted_while_its_child_is_deleted, ended=False),
         "deleted_parents_child_fkey",
     ),
     Knockout(
         "deleting a live parent locks the children too weakly at first",
         "record_deleted_parent",
         (("FOR NO KEY UPDATE OF c;", "FOR KEY SHARE OF c;"),),
-        races.test_a_parent_is_deleted_while_its_child_is_cancelled,
+        edge_races.test_a_parent_is_deleted_while_its_child_is_cancelled,
         DEADLOCK,
     ),
     Knockout(
         "deleting an ended parent does not lock the children",
         "record_deleted_parent",
         (("FOR KEY SHARE OF c;", ";"),),
-        partial(races.test_a_parent_is_deleted_while_its_child_is_deleted, ended=True),
+        partial(edge_races.test_a_parent_is_deleted_while_its_child_is_deleted, ended=True),
         "deleted_parents_child_fkey",
     ),
     Knockout(
         "pruning does not lock what it deletes",
         "prune_jobs",
         (("FOR UPDATE OF j SKIP LOCKED", ""),),
-        races.test_pruning_leaves_a_parent_to_which_a_child_is_just_added,
+        edge_races.test_pruning_leaves_a_parent_to_which_a_child_is_just_added,
         "the child's parent is gone",
     ),
     # revival
@@ -266,35 +267,35 @@ KNOCKOUTS = [
         "a retry does not take the job FOR UPDATE",
         "retry_job",
         (("WHERE j.id = retry_job.job_id FOR UPDATE;", "WHERE j.id = retry_job.job_id FOR NO KEY UPDATE;"),),
-        partial(races.test_a_revival_waits_for_an_open_deferral_of_a_child, how="verb"),
+        partial(edge_races.test_a_revival_waits_for_an_open_deferral_of_a_child, how="verb"),
         "a todo job that was not claimed has no live parent|'todo', 'todo'",
     ),
     Knockout(
         "a revival does not take the dependents FOR UPDATE",
         "hold_revival",
         ((f"PERFORM 1 FROM {JOBS} WHERE id = r.id FOR UPDATE;", "NULL;"),),
-        races.test_a_revival_waits_for_an_open_deferral_under_a_dependent,
+        edge_races.test_a_revival_waits_for_an_open_deferral_under_a_dependent,
         "a todo job that was not claimed has no live parent",
     ),
     Knockout(
         "a revival blocks a dependent that is being claimed",
         "hold_revival",
         ((f"PERFORM 1 FROM {JOBS} WHERE id = r.id FOR UPDATE;", "NULL;"),),
-        races.test_a_dependent_is_claimed_while_its_parent_is_revived,
+        edge_races.test_a_dependent_is_claimed_while_its_parent_is_revived,
         "'blocked'",
     ),
     Knockout(
         "a revival does not lock the parents of whom it blocks",
         "hold_revival",
         ((f"PERFORM 1 FROM {JOBS} WHERE id = r.id FOR KEY SHARE;", "NULL;"),),
-        races.test_a_job_is_revived_while_its_parent_ends,
+        edge_races.test_a_job_is_revived_while_its_parent_ends,
         STUCK,
     ),
     Knockout(
         "a revival does not lock by id",
         "hold_revival",
         (("ORDER BY x.id\n", "ORDER BY x.id DESC\n"),),
-        races.test_a_revival_and_a_cascade_meet_at_shared_children,
+        edge_races.test_a_revival_and_a_cascade_meet_at_shared_children,
         DEADLOCK,
     ),
     # finish_jobs
@@ -317,7 +318,7 @@ KNOCKOUTS = [
             (
                 "an edge is removed by remove_dependencies",
                 partial(
-                    races.test_an_edge_is_removed_by_hand_while_its_parents_end_waits_for_a_child,
+                    edge_races.test_an_edge_is_removed_by_hand_while_its_parents_end_waits_for_a_child,
                     removal="verb",
                     way="finish",
                 ),
@@ -326,7 +327,7 @@ KNOCKOUTS = [
             (
                 "an edge is removed by DELETE",
                 partial(
-                    races.test_an_edge_is_removed_by_hand_while_its_parents_end_waits_for_a_child,
+                    edge_races.test_an_edge_is_removed_by_hand_while_its_parents_end_waits_for_a_child,
                     removal="plain",
                     way="finish",
                 ),
@@ -334,7 +335,9 @@ KNOCKOUTS = [
             ),
             (
                 "a child is blocked anew",
-                partial(races.test_a_child_is_blocked_anew_while_its_parents_end_waits_for_another_one, way="finish"),
+                partial(
+                    edge_races.test_a_child_is_blocked_anew_while_its_parents_end_waits_for_another_one, way="finish"
+                ),
                 STUCK,
             ),
         )

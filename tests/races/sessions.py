@@ -36,6 +36,10 @@ SETTINGS = {
     "search_path": SCHEMA,
 }
 ENDED_BY_RULE = "cancelled:upstream"
+WAYS = ["finish", "update", "cancel", "delete"]
+STRICT_CHILD = "all_succeeded"
+MISSING_PARENT, CYCLE, WRONG_ISOLATION, ALREADY_STARTED = "PD001", "PD003", "PD006", "PD002"
+LOCK_TIMEOUT, DEADLOCK = "55P03", "40P01"
 
 
 def job(*parents: int, after: Sequence[int] = (), **fields: Any) -> dict[str, Any]:
@@ -286,3 +290,8 @@ def pairs(*groups: Iterable[str]) -> list[tuple[str, ...]]:
         values = list(group)
         combined = [(*chosen, value) for chosen in combined for value in values]
     return combined
+
+
+async def endable(race: Race, way: str, count: int = 1) -> list[int]:
+    """Jobs that can be ended this way: cancel_job ends what has not started."""
+    return await race.deferred(*[job()] * count) if way == "cancel" else await race.running(count)

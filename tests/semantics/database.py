@@ -36,6 +36,7 @@ SERIALIZATION_FAILURE = "40001"
 LOCK_NOT_AVAILABLE = "55P03"
 
 _numbers = itertools.count(1)
+ENDED = ("succeeded", "failed", "aborted", "cancelled")
 
 
 class Database:
@@ -70,6 +71,10 @@ class Database:
 
     async def rows(self, sql: str, *values: object) -> list[asyncpg.Record]:
         return await self.connection.fetch(sql, *values)
+
+    async def event_types(self, job: int) -> list[str]:
+        rows = await self.rows(f"SELECT type FROM {SCHEMA}.job_events WHERE job_id = $1 ORDER BY id", job)
+        return [row["type"] for row in rows]
 
     async def set_status(self, status: str, *jobs: int) -> None:
         """By a plain UPDATE, as a person in psql would."""

@@ -352,6 +352,18 @@ async def test_9_12_what_runs_again_is_not_pruned_though_nobody_folded_that(db: 
     assert await prune(db) == 0
 
 
+async def test_9_12_what_failed_when_it_ran_again_is_kept_though_nobody_folded_that(db: Database) -> None:
+    workflow, [one] = await workflow_of(db, {})
+    await db.end("succeeded", one)
+    await fold(db)
+    assert await retry(db, workflow, "all") == 1
+    await db.end("failed", one)
+    assert await prune(db, "succeeded", "cancelled", "aborted") == 0
+    await fold(db)
+    assert await prune(db, "succeeded") == 0
+    assert await prune(db, "failed") == 1
+
+
 async def test_9_12_what_pruning_has_begun_with_takes_no_job(db: Database) -> None:
     workflow, jobs = await workflow_of(db, {}, {})
     await db.end("succeeded", *jobs)

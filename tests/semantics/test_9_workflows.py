@@ -209,6 +209,27 @@ async def test_9_3_a_cancel_that_is_not_needed_is_no_failure(db: Database) -> No
     }  # fmt: skip
 
 
+async def test_9_3_a_cancel_that_comes_too_late_changes_no_success(db: Database) -> None:
+    workflow, [running, _] = await workflow_of(db, {}, {"after": [0], "run_when": "any_failed"})
+    await db.start(running)
+    assert await cancel(db, workflow) == (1, 1)
+    await db.finish({running: "succeeded"})
+    assert await status(db, workflow) == "cancelled"  # one that waited was cancelled in time
+    other, [only] = await workflow_of(db, {})
+    await db.end("succeeded", only)
+    assert await cancel(db, other) == (0, 0)
+    assert await status(db, other) == "succeeded"
+    await fold(db)
+    assert await status(db, other) == "succeeded"
+    given_up, [bad] = await workflow_of(db, {})
+    await db.end("failed", bad)
+    await cancel(db, given_up)
+    assert await status(db, given_up) == "cancelled"
+    empty, _ = await workflow_of(db)
+    await cancel(db, empty)
+    assert await status(db, empty) == "cancelled"
+
+
 async def test_9_3_an_empty_workflow_has_succeeded(db: Database) -> None:
     workflow, _ = await workflow_of(db, unique=True)
     assert await state(db, workflow) == {"status": "succeeded", "finished_at": True}
