@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Tab, new_tab, work_off, worker
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
     from procrastinate_deps import App
 
@@ -352,4 +352,24 @@ def test_a_server_that_goes_away_and_comes_back(tab: Tab) -> None:
     page.unroute("**/live")
     expect(page.locator("#live-text")).to_have_text("Live")
     assert all("net::ERR_FAILED" in each for each in tab.complaints)
+    tab.complaints.clear()
+
+
+def test_a_graph_that_can_not_be_read_at_first(app: App, tab: Tab) -> None:
+    """It says that it is being drawn, then why it is not, and draws it when it can."""
+    with app.workflow("slow") as workflow:
+        workflow.add(app.tasks["orders.pay"].configure(node="only"), order=1)
+    held: list[Route] = []
+    tab.page.route("**/api/workflows/*/graph*", lambda route: held.append(route))
+    page = tab.open(f"/workflows/{workflow.id}")
+    waits = page.locator("[data-wait]")
+    expect(waits).to_have_text("Drawing the graph…")
+    page.unroute("**/api/workflows/*/graph*")
+    while not held:
+        page.wait_for_timeout(10)
+    held[0].fulfill(status=503)
+    expect(waits).to_contain_text("The server answered 503")
+    page.locator('[data-node][aria-label^="only,"]').wait_for()
+    expect(waits).to_be_hidden()
+    assert all("503" in each for each in tab.complaints)
     tab.complaints.clear()

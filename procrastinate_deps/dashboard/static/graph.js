@@ -8,6 +8,7 @@ import { number } from "./times.js";
 import { Viewport } from "./viewport.js";
 
 const root = document.body.dataset.root;
+const RETRY_S = 5;
 
 export class GraphView {
   constructor(element) {
@@ -17,6 +18,7 @@ export class GraphView {
     this.note = element.querySelector("[data-note]");
     this.find = element.querySelector("[data-find]");
     this.found = element.querySelector("[data-found]");
+    this.wait = element.querySelector("[data-wait]");
     this.critical = element.querySelector("[data-critical]");
     this.view = location.hash === "#time" ? "time" : "graph";
     this.opened = new Set();
@@ -119,9 +121,11 @@ export class GraphView {
       if (response.ok) {
         this.data = await response.json();
         this.draw();
+      } else {
+        this.failed(`The server answered ${response.status}`);
       }
     } catch {
-      // The page's stream says that the server is away.
+      this.failed("The server does not answer");
     } finally {
       this.notBefore = performance.now() + 3 * (performance.now() - began);
       this.loading = false;
@@ -130,6 +134,13 @@ export class GraphView {
         this.load();
       }
     }
+  }
+
+  // What was drawn stays; where nothing was, it is said and tried again.
+  failed(why) {
+    if (this.data) return;
+    this.wait.textContent = `${why}: the graph can't be drawn now. Next try in ${RETRY_S} seconds.`;
+    setTimeout(() => this.load(), RETRY_S * 1000);
   }
 
   draw() {
