@@ -74,18 +74,20 @@ class JobOptions(TypedDict, total=False):
     """What `configure` takes besides `task_kwargs`; None means the task's own value, or none.
 
     lock:
-        No two jobs with the same lock run at the same time; they start in order of priority, then of id.
+        No two jobs with the same lock run at the same time; they start in order of priority, then of id. A text of up
+        to 2000 bytes.
     queueing_lock:
         No two jobs with the same queueing lock wait at the same time: the second defer raises `AlreadyEnqueued`.
+        A text of up to 2000 bytes.
     schedule_at:
         The job doesn't start before this moment: an aware datetime.
     schedule_in:
         The same as a distance from the call of `defer`: a timedelta, or a dict of its arguments. Not together
         with schedule_at.
     queue:
-        Queue of the job.
+        Queue of the job; its name has 1 to 255 characters.
     priority:
-        Higher starts earlier.
+        Higher starts earlier: a whole number of 32 bits.
     connection:
         A psycopg or asyncpg connection of your own: the job becomes part of its transaction.
     depends_on:

@@ -81,6 +81,24 @@ def test_the_server_has_no_connection_left(trial: NewTrial, driver: str) -> None
     nobody_was_lost(made)
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_the_pool_has_one_connection(trial: NewTrial, driver: str) -> None:
+    """Ten jobs at a time defer others and read their parents' ends by the pool that the worker itself uses."""
+    made = trial(acts=2, concurrency=10, defaults=PATIENT)
+    for name in ("a", "b"):
+        made.crew.start(name, driver, max_size=1)
+    made.crew.wait_until_working()
+
+    def act() -> None:
+        made.wait_for_row("running jobs", fire.SOMETHING_RUNS)
+        ((most,),) = made.query(MOST_CONNECTIONS, list(made.crew.hands))
+        # one of the pool, and one that listens
+        assert most <= 2, f"{most} connections"
+
+    made.burn(act)
+    nobody_was_lost(made)
+
+
 def test_a_snapshot_is_held(trial: NewTrial) -> None:
     """Nothing that dies meanwhile can be cleaned up."""
     made = trial(acts=2, defaults=PATIENT)
@@ -138,6 +156,11 @@ def test_a_transaction_holds_parents(trial: NewTrial, how: str) -> None:
     nobody_was_lost(made)
 
 
+MOST_CONNECTIONS = """
+    SELECT coalesce(max(connections), 0) FROM (
+        SELECT count(*) AS connections FROM pg_stat_activity WHERE application_name = ANY (%s) GROUP BY application_name
+    ) AS of_each
+"""
 HELD_RUN = """
     SELECT FROM (
         SELECT count(*) AS running FROM procrastinate_deps.jobs
