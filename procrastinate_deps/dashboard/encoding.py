@@ -12,7 +12,13 @@ from typing import Any
 from starlette.responses import Response
 
 
-def plain(value: Any) -> Any:
+MAX_DEPTH = 200
+"""Values that are nested deeper are left out: Python could not write them."""
+
+TOO_DEEP = "(nested too deeply to be shown)"
+
+
+def plain(value: Any, depth: int = 0) -> Any:
     """`value` as JSON can hold it: dataclasses as objects, times in ISO 8601."""
     if isinstance(value, Enum):
         return value.value
@@ -20,12 +26,14 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, datetime):
         return value.isoformat()
+    if depth > MAX_DEPTH:
+        return TOO_DEEP
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: plain(getattr(value, field.name), depth + 1) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(name): plain(inner) for name, inner in value.items()}
+        return {str(name): plain(inner, depth + 1) for name, inner in value.items()}
     if isinstance(value, (Sequence, Set)):
-        return [plain(inner) for inner in value]
+        return [plain(inner, depth + 1) for inner in value]
     return str(value)
 
 

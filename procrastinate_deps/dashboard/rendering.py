@@ -176,8 +176,5 @@ def short_json(value: Mapping[str, Any] | None, limit: int = 120) -> str:
     """Arguments on one line."""
     if value is None:
         return ""
-    try:
-        text = ", ".join(f"{name}={json.dumps(plain(inner), ensure_ascii=False)}" for name, inner in value.items())
-    except RecursionError:
-        return "(nested too deeply to be shown)"
+    text = ", ".join(f"{name}={json.dumps(plain(inner), ensure_ascii=False)}" for name, inner in value.items())
     return text if len(text) <= limit else text[: limit - 1] + "…"

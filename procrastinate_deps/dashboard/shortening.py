@@ -35,11 +35,8 @@ def error(text: str) -> Shown:
 
 def pretty(value: Any) -> Shown:
     """JSON, indented, with marks for colours."""
-    try:
-        made = plain(value)
-        text = json.dumps(made, ensure_ascii=False)
-    except RecursionError:
-        return Shown("(nested too deeply to be shown)")
+    made = plain(value)
+    text = json.dumps(made, ensure_ascii=False)
     if len(text) > MAX_SHOWN:
         return Shown(text[:MAX_SHOWN] + "…", len(text) - MAX_SHOWN)
     if _depth(made) > MAX_DEPTH:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
+from procrastinate_deps.dashboard.encoding import TOO_DEEP
 from procrastinate_deps.manager import JobManager
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
 
     from procrastinate_deps.app import App
@@ -19,8 +22,9 @@ if TYPE_CHECKING:
     from procrastinate_deps.dashboard.live import Live
     from procrastinate_deps.dashboard.rendering import Templates
     from procrastinate_deps.dashboard.settings import Settings
-    from procrastinate_deps.jsontext import JsonDumps
+    from procrastinate_deps.jsontext import JsonDumps, JsonLoads
     from procrastinate_deps.statements import Statement
+    from procrastinate_deps.statements.base import Row
 
 T = TypeVar("T")
 
@@ -38,11 +42,26 @@ class Limited:
         return self._app.json_dumps
 
     async def execute_async(self, statement: Statement[T], connection: Any = None) -> T:
-        limited = dataclasses.replace(statement, timeout_s=self._timeout_s, read_only=self._read_only)
+        def read(rows: Sequence[Row], loads: JsonLoads) -> T:
+            return statement.read(rows, _tolerant(loads))
+
+        limited = dataclasses.replace(statement, read=read, timeout_s=self._timeout_s, read_only=self._read_only)
         # A visitor who leaves, or a dashboard that stops, doesn't cut a statement off: that would cost its connection.
         with anyio.CancelScope(shield=True):
             answer = await self._app.execute_async(limited, connection)
         return answer  # noqa: RET504 - a scope that may swallow its end, to mypy
+
+
+def _tolerant(loads: JsonLoads) -> JsonLoads:
+    """`loads`, but a job with a value that Python can't read is shown, too."""
+
+    def read(text: str) -> Any:
+        try:
+            return loads(text)
+        except RecursionError:
+            return {"…": TOO_DEEP}
+
+    return read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

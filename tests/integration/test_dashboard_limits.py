@@ -30,6 +30,20 @@ async def test_a_page_cannot_write(app: App) -> None:
     assert await acts.execute_async(statements.pause_queue("mails"))
 
 
+@pytest.mark.parametrize("depth", [500, 900, 3000, 6000])
+async def test_a_job_with_a_value_that_is_nested_deeply_has_a_page(app: App, dsn: str, depth: int) -> None:
+    deep = "[" * depth + "]" * depth
+    with psycopg.connect(dsn) as conn:
+        insert = "INSERT INTO procrastinate_deps.jobs (task_name, args) VALUES ('deep', %s) RETURNING id"
+        row = conn.execute(insert, [f'{{"a": {deep}}}']).fetchone()
+    assert row is not None
+    async with visiting(app) as visitor:
+        for path in (f"/jobs/{row[0]}", f"/api/jobs/{row[0]}", "/jobs", "/api/jobs"):
+            answer = await visitor.get(path)
+            assert answer.status_code == 200, path
+        assert "deep" in (await visitor.get(f"/jobs/{row[0]}")).text
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
