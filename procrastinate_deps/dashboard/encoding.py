@@ -11,7 +11,6 @@ from typing import Any
 
 from starlette.responses import Response
 
-
 MAX_DEPTH = 200
 """Values that are nested deeper are left out: Python could not write them."""
 
