@@ -83,7 +83,8 @@ def test_the_server_has_no_connection_left(trial: NewTrial, driver: str) -> None
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_the_pool_has_one_connection(trial: NewTrial, driver: str) -> None:
-    """Ten jobs at a time defer others and read their parents' ends by the pool that the worker itself uses."""
+    """Ten jobs at a time defer others and read their parents' ends by the pool that the worker itself uses, or in threads
+    by another one of one connection."""
     made = trial(acts=2, concurrency=10, defaults=PATIENT)
     for name in ("a", "b"):
         made.crew.start(name, driver, max_size=1)
@@ -92,8 +93,8 @@ def test_the_pool_has_one_connection(trial: NewTrial, driver: str) -> None:
     def act() -> None:
         made.wait_for_row("running jobs", fire.SOMETHING_RUNS)
         ((most,),) = made.query(MOST_CONNECTIONS, list(made.crew.hands))
-        # one of the pool, and one that listens
-        assert most <= 2, f"{most} connections"
+        # of the pool, of that for plain functions, and one that listens
+        assert most <= 3, f"{most} connections"
 
     made.burn(act)
     nobody_was_lost(made)
