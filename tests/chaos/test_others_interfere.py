@@ -83,8 +83,10 @@ def test_the_server_has_no_connection_left(trial: NewTrial, driver: str) -> None
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_the_pool_has_one_connection(trial: NewTrial, driver: str) -> None:
-    """Ten jobs at a time defer others and read their parents' ends by the pool that the worker itself uses, or in threads
-    by another one of one connection."""
+    """Ten jobs at a time defer others and read their parents' ends by the pool that the worker itself uses.
+
+    Plain functions have another one, of one connection too.
+    """
     made = trial(acts=2, concurrency=10, defaults=PATIENT)
     for name in ("a", "b"):
         made.crew.start(name, driver, max_size=1)
