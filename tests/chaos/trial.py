@@ -205,6 +205,17 @@ class Trial:
                 raise AssertionError(f"worker {hand.name} ended by itself\n{self.report()}")
             self.crew.replace(hand.name)
 
+    def wait_until_working(self) -> None:
+        """One that has just taken the place of another may not know yet what a signal means to it."""
+        deadline = time.monotonic() + STUCK_S
+        while True:
+            self.look_after_the_hands()
+            if all(hand.count("start_worker") for hand in self.crew.hands.values()):
+                return
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not all workers have started within {STUCK_S} s\n{self.report()}")
+            time.sleep(POLL_S)
+
     def wait_until_ended(self, but: Sequence[int] = ()) -> None:
         """Until every job is terminal, but for those of the given ids. Whoever is stuck is shown."""
         seen, moved_at = None, time.monotonic()
@@ -228,7 +239,7 @@ class Trial:
     def judge(self) -> Evidence:
         """Have all end, stop the workers, and check everything."""
         self.wait_until_ended()
-        self.look_after_the_hands()
+        self.wait_until_working()
         statuses = self.crew.stop()
         evidence = self.evidence()
         found = [f"worker {name} ended with {status}" for name, status in statuses.items() if status != 0]
