@@ -58,6 +58,17 @@ def check_priority(given: object) -> int:
     return given
 
 
+def check_new_values(
+    priority: int | None, queue: str | None, lock: str | None
+) -> tuple[int | None, str | None, str | None]:
+    """What a retry gives a job in the place of what it had; None: that stays. Raises TypeError, ValueError."""
+    return (
+        None if priority is None else check_priority(priority),
+        None if queue is None else check_queue(queue),
+        None if lock is None else check_lock(lock, "lock"),
+    )
+
+
 def check_lock(given: object, name: str) -> str:
     """A lock, or a queueing lock: `name` tells which, for the error. Raises ValueError."""
     if not isinstance(given, str) or storable_text(given) != given or len(given.encode()) > MAX_LOCK_BYTES:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from procrastinate_deps.jobs import Status
 from procrastinate_deps.statements.base import Row, Statement, read_value, read_values, seconds
 from procrastinate_deps.statements.managing import STALLED_AFTER_S
+from procrastinate_deps.validation import check_new_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +96,8 @@ def retry_jobs(
 ) -> Statement[list[ActOnJob]]:
     """Run jobs again, as `retry_job` does each of them; a refusal of one stops no other."""
     ids = list(job_ids)
-    values = (ids, retry_at, priority, queue, lock, reset_dependents, ignore_dependencies, seconds(stalled_after))
+    new_values = check_new_values(priority, queue, lock)
+    values = (ids, retry_at, *new_values, reset_dependents, ignore_dependencies, seconds(stalled_after))
     return Statement("retry_jobs", values, _read_acts, savepoint=True)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from procrastinate_deps.jobs import Pruned, Status
 from procrastinate_deps.statements.base import Row, Statement, read_nothing, read_value, seconds, utc_or_none
-from procrastinate_deps.validation import check_job_id, check_lock, check_priority, check_queue
+from procrastinate_deps.validation import check_job_id, check_new_values, check_queue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,9 +42,7 @@ def retry_job(
     values = (
         check_job_id(job_id),
         retry_at,
-        None if priority is None else check_priority(priority),
-        None if queue is None else check_queue(queue),
-        None if lock is None else check_lock(lock, "lock"),
+        *check_new_values(priority, queue, lock),
         reset_dependents,
         ignore_dependencies,
         seconds(stalled_after),

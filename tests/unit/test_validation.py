@@ -72,6 +72,21 @@ def test_what_is_no_id_of_a_job(verb: str, given: Any, error: type[Exception]) -
             method(impossible)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"queue": ""}, "1 to 255"),
+        ({"priority": 2**31}, "from -2147483648"),
+        ({"lock": "x" * 2001}, "up to 2000 bytes"),
+    ],
+)
+def test_what_a_retry_can_not_give(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        app.job_manager.retry_job_by_id(1, **values)
+    with pytest.raises(ValueError, match=message):
+        app.job_manager.retry_jobs([1], **values)
+
+
 @pytest.mark.parametrize("verb", ["get_workflow", "list_workflow_edges", "cancel_workflow", "retry_workflow"])
 def test_what_is_no_id_of_a_workflow(verb: str) -> None:
     method = getattr(app.job_manager, verb)
