@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, U
 from procrastinate_deps.dependencies import DependsOn, RunWhen, WorkflowPart, run_when_value, split_depends_on
 from procrastinate_deps.exceptions import FunctionPathError, UnboundTaskError
 from procrastinate_deps.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, JobSpec
-from procrastinate_deps.jsontext import storable_text
 from procrastinate_deps.middleware import check_task_middleware, is_async
 from procrastinate_deps.retry import RetryValue, get_retry_strategy
 from procrastinate_deps.times import as_timedelta, check_aware, utc_now
-from procrastinate_deps.validation import check_lock, check_priority, check_queue
+from procrastinate_deps.validation import check_lock, check_node, check_priority, check_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_RUN_WHEN = RunWhen.ALL_FINISHED
-MAX_NODE_NAME = 255
 
 P = ParamSpec("P")  # what the function takes
 D = ParamSpec("D")  # what defer() takes: the same without the context
@@ -268,7 +266,7 @@ def configure_job(
     if schedule_at is not None and schedule_in is not None:
         raise ValueError(f"schedule_at={schedule_at!r} and schedule_in={schedule_in!r}: give only one of them")
     if node is not None:
-        check_node_name(node)
+        check_node(node)
     if workflow is not None and not _is_workflow(workflow):
         raise TypeError(f"workflow={workflow!r}: pass a workflow, or its id")
     if queue is not None:
@@ -301,14 +299,6 @@ def configure_job(
             node=node,
         ),
     )
-
-
-def check_node_name(value: object) -> None:
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_NODE_NAME or storable_text(value) != value:
-        raise ValueError(
-            f"node={value!r:.300}: a node's name is a text of 1 to {MAX_NODE_NAME} characters, without NUL and halves "
-            "of surrogate pairs"
-        )
 
 
 def _is_workflow(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""What a job can be given: checked where it is said, since the database would tell of it in its own words."""
+"""What can be given: checked where it is said, since the database would tell of it in its own words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # an index entry is 2,704 bytes at most
 MAX_LOCK_BYTES = 2000
-MAX_QUEUE_NAME = 255
+MAX_NAME = 255
 _PRIORITIES = range(-(2**31), 2**31)
 
 
@@ -39,14 +39,24 @@ def _possible(job_id: int) -> int:
     return job_id
 
 
-def check_queue(given: object) -> str:
-    """A queue's name. Raises ValueError."""
-    if not isinstance(given, str) or not 1 <= len(given) <= MAX_QUEUE_NAME or storable_text(given) != given:
+def check_name(given: object, parameter: str, whose: str) -> str:
+    """The name of a queue, a node or a workflow. Raises ValueError, which says `whose` and by which parameter."""
+    if not isinstance(given, str) or not 1 <= len(given) <= MAX_NAME or storable_text(given) != given:
         raise ValueError(
-            f"queue={given!r:.300}: a queue's name is a text of 1 to {MAX_QUEUE_NAME} characters, without NUL and "
-            "halves of surrogate pairs"
+            f"{parameter}={given!r:.300}: {whose} name is a text of 1 to {MAX_NAME} characters, without NUL and halves "
+            "of surrogate pairs"
         )
     return given
+
+
+def check_queue(given: object) -> str:
+    """A queue's name. Raises ValueError."""
+    return check_name(given, "queue", "a queue's")
+
+
+def check_node(given: object) -> str:
+    """A node's name. Raises ValueError."""
+    return check_name(given, "node", "a node's")
 
 
 def check_priority(given: object) -> int:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
 from procrastinate_deps.exceptions import DuplicateNode, NodeNotFound
 from procrastinate_deps.jobs import WorkflowSpec
-from procrastinate_deps.jsontext import storable_text
-from procrastinate_deps.tasks import JobDeferrer, Task, check_node_name
+from procrastinate_deps.tasks import JobDeferrer, Task
+from procrastinate_deps.validation import check_name, check_node
 from procrastinate_deps.workflows.handle import Workflow
 from procrastinate_deps.workflows.links import ExistingJob, Part, as_linkable
 from procrastinate_deps.workflows.nodes import Node
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 D = ParamSpec("D")
 
-MAX_NAME = 255
 CRITICAL_PATH = "critical_path"
 
 
@@ -153,7 +152,7 @@ class WorkflowBuilder(Workflow):
             raise NodeNotFound(
                 f"{self} is new, so that it has no node named {job!r} yet; new ones are given by wf[{job!r}]"
             )
-        check_node_name(job)
+        check_node(job)
         return self.plan.existing.setdefault(job, ExistingJob(name=job, owner=self.plan))
 
     def wait_for(self, parent: Part) -> None:
@@ -269,12 +268,7 @@ def make_spec(
     parent: int | None = None,
     parent_id: int | None = None,
 ) -> WorkflowSpec:
-    given: object = name
-    if not isinstance(given, str) or not 1 <= len(given) <= MAX_NAME or storable_text(given) != given:
-        raise ValueError(
-            f"name={name!r:.300}: a workflow's name is a text of 1 to {MAX_NAME} characters, without NUL and halves of "
-            "surrogate pairs"
-        )
+    check_name(name, "name", "a workflow's")
     if metadata is not None and not isinstance(metadata, Mapping):
         raise TypeError(f"metadata={metadata!r:.300}: pass a mapping of names to values")
     return WorkflowSpec(name=name, metadata=dict(metadata or {}), unique=unique, parent=parent, parent_id=parent_id)
