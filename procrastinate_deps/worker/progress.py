@@ -14,7 +14,7 @@ from anyio import TASK_STATUS_IGNORED
 from procrastinate_deps import statements
 from procrastinate_deps.exceptions import ConnectorException
 from procrastinate_deps.jsontext import storable_text
-from procrastinate_deps.worker.troubles import Backoff, passes_by_itself
+from procrastinate_deps.worker.troubles import FAREWELL_S, Backoff, passes_by_itself
 from procrastinate_deps.worker.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ WRITE_INTERVAL_S = 0.5
 # Many a task tells something last and returns: its end goes first, and finds its row held by nobody.
 GATHER_S = 0.05
 RETRY_LIMIT_S = 10.0
-FAREWELL_S = 1.0
 MAX_BATCH = 1000
 # Without a database: of so many jobs the last report is kept, then the oldest go.
 MAX_UNSENT = 10_000

@@ -39,6 +39,7 @@ from procrastinate_deps.worker.scheduler import Scheduler
 from procrastinate_deps.worker.state import WorkerState
 from procrastinate_deps.worker.statistics import Statistics
 from procrastinate_deps.worker.sweeper import Sweeper
+from procrastinate_deps.worker.troubles import FAREWELL_S
 from procrastinate_deps.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -50,9 +51,6 @@ if TYPE_CHECKING:
     from procrastinate_deps.worker.line import Line
 
 logger = logging.getLogger(__name__)
-
-# What the last words of a worker may take: to record the jobs that it put back, and to leave.
-FAREWELL_S = 1.0
 
 
 class Loop(Protocol):

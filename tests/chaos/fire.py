@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,6 +22,14 @@ RUNNING = """
     LIMIT 1
 """
 SOMETHING_RUNS = "SELECT FROM procrastinate_deps.jobs WHERE status = 'doing' LIMIT 1"
+# Of a worker that sleeps, by its connections' name: what it sent before has been done. A statement of which it had sent
+# the first half only is active, and its backend waits for the rest.
+AT_REST = """
+    SELECT
+    WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s AND state = 'active'
+                      AND wait_event IS DISTINCT FROM 'ClientRead')
+"""
+HAS_JOBS = "SELECT FROM procrastinate_deps.jobs WHERE status = 'doing' AND worker_id = %s LIMIT 1"
 # Of a worker that sleeps: its jobs are somebody else's, and have ended there.
 ALL_RESCUED = """
     SELECT
@@ -43,17 +52,17 @@ CONNECTED = """
 TROUBLES = ("listen_lost", "fetch_error", "finish_error", "heartbeat_error", "rescue_error", "register_error")
 
 
-def busy_hand(trial: Trial) -> Hand:
-    """A worker that has running jobs; it will be struck, so that they may be taken back from it."""
+def busy_hand(trial: Trial) -> tuple[Hand, int]:
+    """A worker that had running jobs a moment ago, and its id."""
     pids = [hand.pid for hand in trial.crew.hands.values() if hand.alive]
     worker_id, pid = trial.wait_for_row("a worker with running jobs", RUNNING, pids)
-    trial.killed.add(worker_id)
-    return trial.hand_of(pid)
+    return trial.hand_of(pid), worker_id
 
 
 def kill_one(trial: Trial) -> None:
     """By SIGKILL; another process takes its place, and works before the next one is killed."""
-    hand = busy_hand(trial)
+    hand, worker_id = busy_hand(trial)
+    trial.killed.add(worker_id)
     hand.process.kill()
     hand.process.wait()
     trial.crew.replace(hand.name).wait_for("start_worker")
@@ -79,11 +88,20 @@ def restart_server(trial: Trial) -> None:
     servers.recover(trial.cluster)
 
 
-def stop_one(trial: Trial) -> Hand:
-    """By SIGSTOP: as when a laptop's lid is closed, or a virtual machine is moved."""
-    hand = busy_hand(trial)
-    hand.send(signal.SIGSTOP)
-    return hand
+def stop_one(trial: Trial) -> tuple[Hand, int]:
+    """By SIGSTOP: as when a laptop's lid is closed, or a virtual machine is moved.
+
+    One whose last statement ended all that it ran is woken at once, and another one is stopped.
+    """
+    while True:
+        hand, worker_id = busy_hand(trial)
+        hand.send(signal.SIGSTOP)
+        os.waitid(os.P_PID, hand.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        trial.wait_for_row("the end of its last statement", AT_REST, hand.name)
+        if trial.query(HAS_JOBS, worker_id):
+            trial.killed.add(worker_id)
+            return hand, worker_id
+        hand.send(signal.SIGCONT)
 
 
 def _troubles(hand: Hand) -> int:

@@ -34,9 +34,7 @@ def test_a_worker_sleeps_for_too_long(trial: NewTrial) -> None:
     made.crew.wait_until_working()
 
     def act() -> None:
-        hand = fire.stop_one(made)
-        (worker_id,) = made.killed - slept
-        slept.add(worker_id)
+        hand, worker_id = fire.stop_one(made)
         made.wait_for_row("the rescue of all that it ran", fire.ALL_RESCUED, worker_id, worker_id)
         taken = [job_id for (job_id,) in made.query(fire.RESCUED_FROM, worker_id)]
         # Those that no other sleeper holds end elsewhere, while it sleeps.
@@ -47,7 +45,6 @@ def test_a_worker_sleeps_for_too_long(trial: NewTrial) -> None:
         slept_in[hand.name].append(worker_id)
         assert made.query(fire.ROWS, taken) == ended, "the ends of a worker that was given up changed a job"
 
-    slept: set[int] = set()
     slept_in: dict[str, list[int]] = {"a": [], "b": []}
     made.burn(act)
     evidence = made.judge()
