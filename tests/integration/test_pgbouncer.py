@@ -34,7 +34,6 @@ from tests.integration.worker_helpers import (
     NO_POLLING_S,
     ended,
     idle,
-    job_when,
     make_app,
     one_shot,
     query,
@@ -235,15 +234,16 @@ async def test_asyncpg_asks_for_no_types_in_between(pooled_dsn: str, monkeypatch
 async def test_a_pooler_that_comes_back(server: Cluster, dsn: str) -> None:
     with poolers.pgbouncer(server) as pooler:
         app = make_app(pooler.through(dsn), "asyncpg", prepare_statements=False)
-        release = anyio.Event()
+        begun, release = anyio.Event(), anyio.Event()
 
         @app.task(name="wait")
         async def wait() -> None:
+            begun.set()
             await release.wait()
 
         async with app.open_async(), working(app, concurrency=2, **POLLING):
             first = await wait.defer_async()
-            await job_when(app, first, "doing")
+            await begun.wait()
             await anyio.to_thread.run_sync(pooler.stop)
             release.set()
             await anyio.to_thread.run_sync(pooler.start)

@@ -69,16 +69,17 @@ async def test_a_worker_gives_up_its_connections_and_makes_others(
     caplog.set_level(logging.INFO, logger="procrastinate_deps")
     prober_in_a_hurry(monkeypatch)
     app = make_app(dsn_between, driver, min_size=4)
-    release = anyio.Event()
+    begun, release = anyio.Event(), anyio.Event()
 
     @app.task(name="wait")
     async def wait() -> None:
+        begun.set()
         await release.wait()
 
     async with app.open_async(), working(app, concurrency=2, **IMPATIENT) as worker:
         await idle(worker)
         first = await wait.defer_async()
-        await job_when(app, first, "doing")
+        await begun.wait()
         registered = query(dsn, "SELECT id FROM procrastinate_deps.workers")
         await until(lambda: _heard(worker), "a notification that it sent to itself")
 
@@ -119,7 +120,7 @@ async def test_a_worker_that_was_cut_off_for_too_long_begins_anew(
     async with app.open_async(), working(app, **IMPATIENT, fetch_job_polling_interval=0.2) as worker:
         await idle(worker)
         job_id = await wait.defer_async()
-        await job_when(app, job_id, "doing")
+        await until(lambda: starts, "the job's start")
         between.fall_silent(for_all=True)
         # what runs is stopped, since by now others may run it
         await until(lambda: f"Job {job_id} (wait) was lost" in caplog.text, "the job's stop")

@@ -20,7 +20,6 @@ from tests.integration.worker_helpers import (
     ended,
     events,
     idle,
-    job_when,
     make_app,
     one_shot,
     query,
@@ -350,10 +349,12 @@ async def test_a_timer_that_cancels_an_idle_slot_costs_no_job_its_slot(app: App)
 @pytest.mark.parametrize("hears", [True, False])
 async def test_an_abort_ends_that_job_and_no_other(app: App, hears: bool) -> None:
     go_on = anyio.Event()
+    begun: set[int] = set()
     ends: dict[int, str] = {}
 
     @app.task(pass_context=True)
     async def wait(context: JobContext) -> None:
+        begun.add(context.job.id)
         try:
             await go_on.wait()
         except anyio.get_cancelled_exc_class():
@@ -366,8 +367,7 @@ async def test_an_abort_ends_that_job_and_no_other(app: App, hears: bool) -> Non
     async with working(app, concurrency=2) as worker:
         await idle(worker)
         aborted, other = await wait.batch_defer_async({}, {})
-        for each in (aborted, other):
-            await job_when(app, each, "doing")
+        await until(lambda: begun == {aborted, other}, "the first two jobs")
         later = await wait.batch_defer_async({}, {})
         await app.job_manager.cancel_job_by_id_async(aborted, abort=True)
         assert (await ended(app, aborted)).status == ("aborted" if hears else "succeeded")

@@ -57,16 +57,20 @@ async def test_an_aborted_coroutine_is_cancelled_and_not_retried(app: App) -> No
 
 
 async def test_an_aborted_thread_is_told(app: App) -> None:
+    begun: list[int] = []
+
     @app.task(pass_context=True)
     def obey(context: JobContext) -> None:
         from procrastinate_deps.exceptions import JobAborted
 
+        begun.append(context.job.id)
         while not context.should_abort():
             time.sleep(0.01)
         raise JobAborted
 
     @app.task(pass_context=True)
     def finish_anyway(context: JobContext) -> str:
+        begun.append(context.job.id)
         while not context.should_abort():
             time.sleep(0.01)
         return str(context.abort_reason())
@@ -74,8 +78,8 @@ async def test_an_aborted_thread_is_told(app: App) -> None:
     async with working(app, concurrency=2) as worker:
         await idle(worker)
         ids = [await obey.defer_async(), await finish_anyway.defer_async()]
+        await until(lambda: sorted(begun) == ids, "both jobs' begin")
         for each in ids:
-            await job_when(app, each, "doing")
             await app.job_manager.cancel_job_by_id_async(each, abort=True)
         jobs = [await ended(app, each) for each in ids]
     assert [job.status for job in jobs] == ["aborted", "succeeded"]
@@ -149,10 +153,11 @@ async def test_one_shot_returns_where_there_is_nothing(app: App) -> None:
 
 
 async def test_a_stopping_worker_waits_for_its_jobs_and_starts_no_others(app: App) -> None:
-    go_on = anyio.Event()
+    begun, go_on = anyio.Event(), anyio.Event()
 
     @app.task
     async def wait() -> str:
+        begun.set()
         await go_on.wait()
         return "done"
 
@@ -160,7 +165,7 @@ async def test_a_stopping_worker_waits_for_its_jobs_and_starts_no_others(app: Ap
         worker = Worker(app, install_signal_handlers=False)
         group.start_soon(worker.run)
         first = await wait.defer_async()
-        await job_when(app, first, "doing")
+        await begun.wait()
         worker.stop()
         second = await wait.defer_async()
         go_on.set()
@@ -182,10 +187,12 @@ async def test_a_worker_stopped_before_it_runs_fetches_nothing(app: App) -> None
 
 
 async def test_after_the_graceful_timeout_jobs_are_stopped_and_put_back(app: App) -> None:
+    begun = []
     reasons = []
 
     @app.task(pass_context=True)
     async def endless(context: JobContext) -> None:
+        begun.append(context.job.id)
         try:
             await anyio.sleep_forever()
         finally:
@@ -195,6 +202,7 @@ async def test_after_the_graceful_timeout_jobs_are_stopped_and_put_back(app: App
     def thread(context: JobContext) -> None:
         from procrastinate_deps.exceptions import JobAborted
 
+        begun.append(context.job.id)
         while not context.should_abort():
             time.sleep(0.01)
         reasons.append(context.abort_reason())
@@ -204,8 +212,7 @@ async def test_after_the_graceful_timeout_jobs_are_stopped_and_put_back(app: App
     async with anyio.create_task_group() as group:
         worker = Worker(app, install_signal_handlers=False, shutdown_graceful_timeout=0.2, concurrency=2)
         group.start_soon(worker.run)
-        for each in ids:
-            await job_when(app, each, "doing")
+        await until(lambda: sorted(begun) == ids, "both jobs' begin")
         worker.stop()
     jobs = [await job_when(app, each, "todo") for each in ids]
     assert [str(reason) for reason in reasons] == ["AbortReason.SHUTDOWN"] * 2
@@ -217,10 +224,11 @@ async def test_after_the_graceful_timeout_jobs_are_stopped_and_put_back(app: App
 async def test_a_cancelled_worker_stops_gracefully_and_is_then_cancelled(app: App, native: bool) -> None:
     import asyncio
 
-    go_on = anyio.Event()
+    begun, go_on = anyio.Event(), anyio.Event()
 
     @app.task
     async def wait() -> str:
+        begun.set()
         await go_on.wait()
         return "done"
 
@@ -244,7 +252,7 @@ async def test_a_cancelled_worker_stops_gracefully_and_is_then_cancelled(app: Ap
     job_id = await wait.defer_async()
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        await job_when(app, job_id, "doing")
+        await begun.wait()
         cancel[0]()
         await until(lambda: worker._shift is not None and worker._shift._state.stopping, "the worker is stopping")
         assert outcome == []
@@ -279,10 +287,11 @@ async def test_a_worker_refuses_a_database_without_the_schema(empty_dsn: str) ->
 async def test_a_second_cancellation_stops_at_once(app: App, cancels: int) -> None:
     import asyncio
 
-    go_on = anyio.Event()
+    begun, go_on = anyio.Event(), anyio.Event()
 
     @app.task
     async def wait() -> None:
+        begun.set()
         await go_on.wait()
 
     worker = Worker(app, install_signal_handlers=False)
@@ -301,7 +310,7 @@ async def test_a_second_cancellation_stops_at_once(app: App, cancels: int) -> No
     job_id = await wait.defer_async()
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        await job_when(app, job_id, "doing")
+        await begun.wait()
         tasks[0].cancel()
         await until(lambda: worker._shift is not None and worker._shift._state.stopping, "the first one's arrival")
         if cancels == 2:
