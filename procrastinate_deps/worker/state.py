@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from procrastinate_deps import __version__, statements
 from procrastinate_deps.exceptions import ConnectorException
@@ -68,6 +69,9 @@ class WorkerState:
         Raises ConnectorException when there is no answer within `limit_s` seconds, by default those after which this
         worker is lost: a peer that has vanished is not waited for, and no connection to it is used again.
         """
+        if self.stopping:
+            # A loop that was woken before the others were cancelled begins nothing that would be cut off.
+            await checkpoint_if_cancelled()
         patience = self._patience.get(statement.name, 1) if self._patience else 1
         if limit_s is None:
             limit_s = self.options.stalled_worker_timeout * patience
