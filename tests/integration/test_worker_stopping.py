@@ -11,7 +11,7 @@ import anyio
 import psycopg
 import pytest
 
-from procrastinate_deps import JobContext
+from procrastinate_deps import JobContext, statements
 from procrastinate_deps.connectors.base import AsyncConnector
 from procrastinate_deps.exceptions import SchemaNotReady
 from procrastinate_deps.worker import Worker
@@ -172,6 +172,33 @@ async def test_a_stopping_worker_waits_for_its_jobs_and_starts_no_others(app: Ap
     assert (await ended(app, first)).result == "done"
     assert await app.job_manager.get_job_status_async(second) == "todo"
     assert await app.job_manager.list_workers_async() == []
+
+
+async def test_a_loop_that_is_cancelled_while_the_worker_stops_begins_no_statement(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be cut off, and its connection lost."""
+    begun = []
+    assert isinstance(app.connector, AsyncConnector)
+    execute = app.connector.execute_async
+
+    async def noting(statement: Any, connection: Any = None) -> Any:
+        begun.append(statement)
+        return await execute(statement, connection)
+
+    async with working(app) as worker:
+        await idle(worker)
+        assert worker._shift is not None
+        state = worker._shift._state
+        statement = statements.jobs_to_abort(state.worker_id or 0)
+        monkeypatch.setattr(app.connector, "execute_async", noting)
+        worker.stop()
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await state.execute(statement)
+        assert scope.cancelled_caught
+    assert begun
+    assert statement not in begun
 
 
 async def test_a_worker_stopped_before_it_runs_fetches_nothing(app: App) -> None:
