@@ -2980,6 +2980,7 @@ $$;
 -- Just before jobs of existing workflows are inserted, or revived: the workflows stay, as the foreign key will demand; and
 -- those of them, and of what they are nested in, that are unique have their name, which a fold may have taken from one
 -- that had finished. While it has it no fold takes it away: who holds a row FOR SHARE keeps folds (FOR NO KEY UPDATE) off.
+-- Two of one name can't both be live: that is refused.
 CREATE FUNCTION procrastinate_deps.hold_workflows(ids bigint[]) RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -2987,24 +2988,29 @@ DECLARE
     held bigint[] := ARRAY(
         SELECT w.id FROM procrastinate_deps.workflows AS w WHERE w.id = ANY (ids) ORDER BY w.id FOR KEY SHARE);
     missing bigint;
+    unique_ones bigint[];
     unique_one record;
 BEGIN
     SELECT min(i.id) INTO missing FROM unnest(ids) AS i (id) WHERE i.id <> ALL (held);
     IF missing IS NOT NULL THEN
         PERFORM procrastinate_deps.refuse_unknown_workflow(missing);
     END IF;
+    unique_ones := ARRAY(
+        SELECT w.id
+        FROM procrastinate_deps.workflows AS w
+        WHERE w.is_unique AND w.id IN (
+            SELECT unnest(x.path) FROM procrastinate_deps.workflows AS x WHERE x.id = ANY (ids)));
     FOR unique_one IN
         SELECT w.id, w.name, w.holds_name
         FROM procrastinate_deps.workflows AS w
-        WHERE w.is_unique AND w.id IN (
-            SELECT unnest(x.path) FROM procrastinate_deps.workflows AS x WHERE x.id = ANY (ids))
+        WHERE w.id = ANY (unique_ones)
         ORDER BY w.id
     LOOP
         IF unique_one.holds_name THEN
             PERFORM 1 FROM procrastinate_deps.workflows AS w WHERE w.id = unique_one.id AND w.holds_name FOR SHARE;
             CONTINUE WHEN FOUND;
         END IF;
-        PERFORM procrastinate_deps.take_workflow_name(unique_one.id, unique_one.name);
+        PERFORM procrastinate_deps.take_workflow_name(unique_one.id, unique_one.name, unique_ones);
     END LOOP;
 END
 $$;
@@ -5034,8 +5040,8 @@ BEGIN
             SELECT DISTINCT j.queue FROM procrastinate_deps.jobs AS j WHERE j.id = ANY (blocked || lost)))
         WHERE cardinality(blocked || lost) > 0;
         PERFORM procrastinate_deps.stop_settling(settling);
-    EXCEPTION WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' THEN
-        -- one has a queueing lock that another waiting job has: so it is one by one, for which of them can be
+    EXCEPTION WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' OR SQLSTATE 'PD010' THEN
+        -- one has a queueing lock, or a workflow's name, that another one has: so it is one by one, for which of them can be
         FOREACH each_id IN ARRAY ARRAY(SELECT x.id FROM unnest(chosen || blocked || lost) AS x (id) ORDER BY x.id) LOOP
             -- a retried parent may have put it back already
             CONTINUE WHEN EXISTS (
@@ -5044,7 +5050,7 @@ BEGIN
             BEGIN
                 PERFORM procrastinate_deps.retry_job(
                     each_id, retry_at, priority, queue, lock, reset_dependents, ignore_dependencies, stalled_after);
-            EXCEPTION WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' THEN
+            EXCEPTION WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' OR SQLSTATE 'PD010' THEN
                 GET STACKED DIAGNOSTICS refusal = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
                 refusals := refusals || jsonb_build_object(each_id, CASE
                     WHEN SQLSTATE = '23505' THEN format(
@@ -5849,8 +5855,9 @@ $$;
 
 -- Gives a unique workflow its name, or refuses that because another one that is live has it. One that has ended may not be
 -- folded yet: that is done first, after whoever may be doing it. Of two sessions that take a name at the same moment the
--- second waits for the first at the unique index.
-CREATE FUNCTION procrastinate_deps.take_workflow_name(workflow bigint, name text) RETURNS void
+-- second waits for the first at the unique index. growing: workflows that are about to have live jobs; none of them gives
+-- its name away because it has none yet.
+CREATE FUNCTION procrastinate_deps.take_workflow_name(workflow bigint, name text, growing bigint[] DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -5860,7 +5867,7 @@ BEGIN
     FROM procrastinate_deps.workflows AS w
     WHERE w.name = take_workflow_name.name AND w.holds_name
     FOR NO KEY UPDATE;
-    IF FOUND THEN
+    IF FOUND AND holder <> ALL (growing) THEN
         IF current_setting('transaction_isolation') = 'read committed' THEN
             PERFORM procrastinate_deps.fold_held(ARRAY[holder]);
         ELSIF NOT EXISTS (

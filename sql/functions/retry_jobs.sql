@@ -104,8 +104,8 @@ BEGIN
             SELECT DISTINCT j.queue FROM procrastinate_deps.jobs AS j WHERE j.id = ANY (blocked || lost)))
         WHERE cardinality(blocked || lost) > 0;
         PERFORM procrastinate_deps.stop_settling(settling);
-    EXCEPTION WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' THEN
-        -- one has a queueing lock that another waiting job has: so it is one by one, for which of them can be
+    EXCEPTION WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' OR SQLSTATE 'PD010' THEN
+        -- one has a queueing lock, or a workflow's name, that another one has: so it is one by one, for which of them can be
         FOREACH each_id IN ARRAY ARRAY(SELECT x.id FROM unnest(chosen || blocked || lost) AS x (id) ORDER BY x.id) LOOP
             -- a retried parent may have put it back already
             CONTINUE WHEN EXISTS (
@@ -114,7 +114,7 @@ BEGIN
             BEGIN
                 PERFORM procrastinate_deps.retry_job(
                     each_id, retry_at, priority, queue, lock, reset_dependents, ignore_dependencies, stalled_after);
-            EXCEPTION WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' THEN
+            EXCEPTION WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' OR SQLSTATE 'PD010' THEN
                 GET STACKED DIAGNOSTICS refusal = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
                 refusals := refusals || jsonb_build_object(each_id, CASE
                     WHEN SQLSTATE = '23505' THEN format(

@@ -1,7 +1,8 @@
 -- Gives a unique workflow its name, or refuses that because another one that is live has it. One that has ended may not be
 -- folded yet: that is done first, after whoever may be doing it. Of two sessions that take a name at the same moment the
--- second waits for the first at the unique index.
-CREATE FUNCTION procrastinate_deps.take_workflow_name(workflow bigint, name text) RETURNS void
+-- second waits for the first at the unique index. growing: workflows that are about to have live jobs; none of them gives
+-- its name away because it has none yet.
+CREATE FUNCTION procrastinate_deps.take_workflow_name(workflow bigint, name text, growing bigint[] DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -11,7 +12,7 @@ BEGIN
     FROM procrastinate_deps.workflows AS w
     WHERE w.name = take_workflow_name.name AND w.holds_name
     FOR NO KEY UPDATE;
-    IF FOUND THEN
+    IF FOUND AND holder <> ALL (growing) THEN
         IF current_setting('transaction_isolation') = 'read committed' THEN
             PERFORM procrastinate_deps.fold_held(ARRAY[holder]);
         ELSIF NOT EXISTS (

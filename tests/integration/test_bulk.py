@@ -143,6 +143,18 @@ def test_a_taken_queueing_lock_refuses_that_job_alone(sync_app: App) -> None:
     assert statuses(sync_app) == {parent: "todo", child: "blocked", first: "todo", second: "failed"}
 
 
+def test_a_taken_workflow_name_refuses_that_job_alone(sync_app: App) -> None:
+    nightly, job = [WorkflowSpec(name="nightly", unique=True)], [JobSpec(task_name="t", workflow=0)]
+    other = defer_failed(sync_app)
+    [ended] = sync_app.job_manager.defer_graph(nightly, job).job_ids
+    end(sync_app, "failed")
+    [live] = sync_app.job_manager.defer_graph(nightly, job).job_ids
+    outcome = sync_app.job_manager.retry_jobs([ended, other])
+    assert outcome.retried == [other]
+    assert "'nightly' is live already" in outcome.refused[ended]
+    assert statuses(sync_app) == {other: "todo", ended: "failed", live: "todo"}
+
+
 def defer_failed(app: App, **options: str) -> int:
     job_id = defer(app, "t", priority=9, **options)
     end(app, "failed")
