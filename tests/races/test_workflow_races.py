@@ -197,6 +197,18 @@ async def test_a_growth_waits_for_an_open_delete_and_is_refused(race: Race, way:
 
 
 @pytest.mark.parametrize("way", ["verb", "plain"])
+async def test_an_insert_by_hand_waits_for_an_open_delete_and_is_refused(race: Race, way: str) -> None:
+    workflow, _ = await graph(race.eye, job())
+    await race.a.begin()
+    await delete(race.a, workflow, way)
+    insert = race.start(race.b, race.b.do("INSERT INTO jobs (task_name, workflow_id) VALUES ('task', $1)", workflow))
+    await insert.waits()
+    await race.a.commit()
+    assert await insert.refused() == NO_SUCH_WORKFLOW
+    await race.settled()
+
+
+@pytest.mark.parametrize("way", ["verb", "plain"])
 async def test_a_delete_waits_for_an_open_end_and_leaves_no_change_behind(race: Race, way: str) -> None:
     workflow, [one, child] = await running_graph(race, job(), job(after=[0]))
     [outside] = await race.deferred(job(child, run_when="none_failed"))

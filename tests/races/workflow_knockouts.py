@@ -58,6 +58,13 @@ WORKFLOW_KNOCKOUTS = [
         "23503",
     ),
     Knockout(
+        "an insert by hand does not hold its workflow",
+        "guard_job_insert",
+        (("WHERE w.id = NEW.workflow_id FOR KEY SHARE;", "WHERE w.id = NEW.workflow_id;"),),
+        partial(races.test_an_insert_by_hand_waits_for_an_open_delete_and_is_refused, way="plain"),
+        "23503",
+    ),
+    Knockout(
         "a growth does not keep its workflow's name",
         "hold_workflows",
         (("AND w.holds_name FOR SHARE;", "AND w.holds_name;"),),
