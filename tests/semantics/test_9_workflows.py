@@ -308,24 +308,6 @@ async def test_9_5_two_that_had_ended_do_not_run_again_together(db: Database) ->
     assert [await status(db, each) for each in (first, second)] == ["succeeded", "succeeded"]
 
 
-async def test_9_5_two_that_had_ended_do_not_run_again_together(db: Database) -> None:
-    first, [one] = await workflow_of(db, {}, unique=True)
-    await db.end("succeeded", one)
-    second, [two] = await workflow_of(db, {}, unique=True)
-    await db.end("succeeded", two)
-    await fold(db)
-    # its name is its own again, and no fold has seen yet that it has ended
-    await db.retry(one)
-    await db.end("succeeded", one)
-    batch = [{"task_name": "task", "workflow_id": each} for each in (first, second)]
-    for defer in (batch, batch[::-1]):
-        with refused(NAME_TAKEN):
-            await db.value(f"SELECT {SCHEMA}.defer_jobs($1::text::jsonb)", json.dumps(defer))
-    with refused(NAME_TAKEN):
-        await db.set_status("todo", one, two)
-    assert [await status(db, each) for each in (first, second)] == ["succeeded", "succeeded"]
-
-
 async def test_9_6_a_job_that_is_added_belongs_to_the_workflow(db: Database) -> None:
     workflow, [job] = await workflow_of(db, {})
     await db.end("succeeded", job)
