@@ -882,6 +882,7 @@ DECLARE
     running bigint[] := '{}';
 BEGIN
     PERFORM procrastinate_deps.require_read_committed();
+    job_ids := array_remove(job_ids, NULL);
     waiting := ARRAY(
         SELECT j.id FROM procrastinate_deps.jobs AS j
         -- IS TRUE: by its primary key
@@ -1025,7 +1026,7 @@ SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 DECLARE
-    settling text := procrastinate_deps.start_settling();
+    settling text := procrastinate_deps.start_settling(true);
 BEGIN
     DELETE FROM procrastinate_deps.job_events WHERE job_id IN (SELECT id FROM deleted_jobs);
     DELETE FROM procrastinate_deps.job_progress WHERE job_id IN (SELECT id FROM deleted_jobs);
@@ -1115,7 +1116,7 @@ BEGIN
         procrastinate_deps.job_progress, procrastinate_deps.job_waits, procrastinate_deps.workflow_deltas;
     -- not truncated: TRUNCATE workflows CASCADE is just doing that
     DELETE FROM procrastinate_deps.workflow_dependents;
-    settling := procrastinate_deps.start_settling();
+    settling := procrastinate_deps.start_settling(true);
     UPDATE procrastinate_deps.workflows AS w
     SET total = 0, blocked = 0, succeeded = 0, failed = 0, aborted = 0, cancelled = 0, upstream = 0, not_needed = 0,
         finished_at = coalesce(w.finished_at, now()), holds_name = false
@@ -1162,15 +1163,18 @@ AS $$
     GROUP BY edge.child_id
 $$;
 
--- Jobs that were just inserted, in the counts of their workflows.
-CREATE FUNCTION procrastinate_deps.count_new_jobs(ids bigint[]) RETURNS void
+-- Jobs that were just inserted, some of them blocked, in the counts of their workflows. What a trigger of a user's own has
+-- made of them meanwhile is counted where it is observed.
+CREATE FUNCTION procrastinate_deps.count_new_jobs(ids bigint[], blocked bigint[]) RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
     INSERT INTO procrastinate_deps.workflow_deltas (workflow_id, total, blocked)
     SELECT p.id, sum(c.total), sum(c.blocked)
     FROM (
-        SELECT j.workflow_id, count(*) AS total, count(*) FILTER (WHERE j.status = 'blocked') AS blocked
+        SELECT
+            j.workflow_id, count(*) AS total,
+            count(*) FILTER (WHERE j.id IN (SELECT unnest(count_new_jobs.blocked))) AS blocked
         FROM procrastinate_deps.jobs AS j
         WHERE j.id = ANY (ids) AND j.workflow_id IS NOT NULL
         GROUP BY j.workflow_id
@@ -1217,8 +1221,11 @@ CREATE FUNCTION procrastinate_deps.decide_anew(ids bigint[]) RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    settling text := procrastinate_deps.start_settling();
-    blocked bigint[] := ARRAY(SELECT job_id FROM procrastinate_deps.job_blocks WHERE job_id = ANY (ids));
+    settling text := procrastinate_deps.start_settling(true);
+    blocked bigint[] := ARRAY(
+        SELECT j.id FROM procrastinate_deps.jobs AS j
+        -- IS TRUE: by its primary key
+        WHERE j.id = ANY (ids) AND (j.status = 'blocked') IS TRUE);
 BEGIN
     IF cardinality(blocked) > 0 THEN
         PERFORM procrastinate_deps.recount_parents(blocked);
@@ -1427,6 +1434,7 @@ DECLARE
     refused bigint[];
 BEGIN
     PERFORM procrastinate_deps.require_read_committed();
+    job_ids := array_remove(job_ids, NULL);
     -- one deletion of many jobs at a time: see prune_jobs
     PERFORM pg_advisory_xact_lock(procrastinate_deps.prune_key());
     held := ARRAY(
@@ -1749,12 +1757,18 @@ $$;
 -- What follows from the end of jobs, in one place for every way they can end. ended: terminal now, held FOR UPDATE.
 -- Children are settled first: one of them may be next in line for a lock that its parent had.
 -- with_lock: those of them that have a lock, where that is known; NULL: any of them may.
+-- Where a function was called between the end of these jobs and this (by a user's own trigger: see start_settling), one of
+-- them may live again, and a child may have counted an end already.
 CREATE FUNCTION procrastinate_deps.end_jobs(ended bigint[], with_lock bigint[] DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
     IF EXISTS (SELECT FROM procrastinate_deps.job_dependencies WHERE parent_id = ANY (ended)) THEN
-        PERFORM procrastinate_deps.settle(ended);
+        IF coalesce(current_setting('procrastinate_deps_internal.interrupted', true), '') = '' THEN
+            PERFORM procrastinate_deps.settle(ended);
+        ELSE
+            PERFORM procrastinate_deps.settle_anew(ended);
+        END IF;
     END IF;
     IF with_lock IS NULL OR cardinality(with_lock) > 0 THEN
         PERFORM procrastinate_deps.release_locks(coalesce(with_lock, ended));
@@ -1887,13 +1901,14 @@ $$;
 -- Before jobs are added to existing workflows (growing), or made to depend on the whole of some (whole): from here to the
 -- end of the transaction none of them is cancelled, retried or deleted, and to the latter nobody else adds jobs, since
 -- those would miss their new dependent. Advisory locks first, by root, in statements of their own; then it is looked
--- whether the workflows are there and take jobs.
+-- whether the workflows are there and take jobs, and they are held.
 CREATE FUNCTION procrastinate_deps.enter_workflows(growing bigint[], whole bigint[] DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
     tree record;
     refused bigint;
+    held bigint[];
 BEGIN
     PERFORM procrastinate_deps.require_read_committed();
     FOR tree IN
@@ -1909,9 +1924,12 @@ BEGIN
             PERFORM pg_advisory_xact_lock_shared(procrastinate_deps.workflow_key(tree.root));
         END IF;
     END LOOP;
-    SELECT min(i.id) INTO refused
-    FROM unnest(growing || whole) AS i (id)
-    WHERE NOT EXISTS (SELECT FROM procrastinate_deps.workflows AS w WHERE w.id = i.id AND w.pruned_at IS NULL);
+    -- a plain DELETE takes no advisory lock; waited for in a foreign key its answer would be 23503
+    held := ARRAY(
+        SELECT w.id FROM procrastinate_deps.workflows AS w
+        WHERE w.id = ANY (growing || whole) AND w.pruned_at IS NULL
+        ORDER BY w.id FOR KEY SHARE);
+    SELECT min(i.id) INTO refused FROM unnest(growing || whole) AS i (id) WHERE i.id <> ALL (held);
     IF refused IS NOT NULL THEN
         PERFORM procrastinate_deps.refuse_unknown_workflow(refused);
     END IF;
@@ -2626,11 +2644,6 @@ BEGIN
     END IF;
     IF NEW.workflow_id IS NOT NULL THEN
         PERFORM procrastinate_deps.enter_workflows(ARRAY[NEW.workflow_id]);
-        -- a plain DELETE takes no advisory lock; waited for in the foreign key its answer would be 23503
-        PERFORM 1 FROM procrastinate_deps.workflows AS w WHERE w.id = NEW.workflow_id FOR KEY SHARE;
-        IF NOT FOUND THEN
-            PERFORM procrastinate_deps.refuse_unknown_workflow(NEW.workflow_id);
-        END IF;
     END IF;
     NEW.gate := procrastinate_deps.gate_for(NEW.scheduled_at);
     PERFORM procrastinate_deps.notify_queues(ARRAY[NEW.queue]);
@@ -2982,21 +2995,21 @@ BEGIN
 END
 $$;
 
--- Just before jobs of existing workflows are inserted, or revived: the workflows stay, as the foreign key will demand; and
--- those of them, and of what they are nested in, that are unique have their name, which a fold may have taken from one
--- that had finished. While it has it no fold takes it away: who holds a row FOR SHARE keeps folds (FOR NO KEY UPDATE) off.
--- Two of one name can't both be live: that is refused.
+-- Just before jobs are inserted into workflows, held by enter_workflows or just made, or are revived: those of the workflows,
+-- and of what they are nested in, that are unique have their name, which a fold may have taken from one that had finished.
+-- While it has it no fold takes it away: who holds a row FOR SHARE keeps folds (FOR NO KEY UPDATE) off. Two of one name
+-- can't both be live: that is refused. One that prune_jobs has begun to delete is as good as gone.
 CREATE FUNCTION procrastinate_deps.hold_workflows(ids bigint[]) RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    held bigint[] := ARRAY(
-        SELECT w.id FROM procrastinate_deps.workflows AS w WHERE w.id = ANY (ids) ORDER BY w.id FOR KEY SHARE);
     missing bigint;
     unique_ones bigint[];
     unique_one record;
 BEGIN
-    SELECT min(i.id) INTO missing FROM unnest(ids) AS i (id) WHERE i.id <> ALL (held);
+    SELECT min(i.id) INTO missing
+    FROM unnest(ids) AS i (id)
+    WHERE NOT EXISTS (SELECT FROM procrastinate_deps.workflows AS w WHERE w.id = i.id AND w.pruned_at IS NULL);
     IF missing IS NOT NULL THEN
         PERFORM procrastinate_deps.refuse_unknown_workflow(missing);
     END IF;
@@ -3210,7 +3223,7 @@ BEGIN
     )
     SELECT array_agg(DISTINCT queue) FILTER (WHERE status = 'todo') INTO queues FROM inserted;
     IF in_workflows THEN
-        PERFORM procrastinate_deps.count_new_jobs(ids);
+        PERFORM procrastinate_deps.count_new_jobs(ids, ARRAY(SELECT ids[c.child] FROM unnest(children) AS c (child)));
     END IF;
 
     IF cardinality(children) > 0 THEN
@@ -3237,7 +3250,8 @@ BEGIN
                 ) AS e
                 GROUP BY e.child
             ) AS c
-            JOIN procrastinate_deps.jobs AS j ON j.id = ids[c.child]
+            -- a trigger of a user's own may have ended it already
+            JOIN procrastinate_deps.jobs AS j ON j.id = ids[c.child] AND (j.status = 'blocked') IS TRUE
             RETURNING job_id, live
         )
         SELECT coalesce(array_agg(job_id), '{}') INTO decide FROM counted WHERE live = 0;
@@ -3280,8 +3294,6 @@ DECLARE
     ids bigint[] := ARRAY(SELECT nextval(ids_from) FROM generate_series(1, jsonb_array_length(workflows)));
     parents bigint[];
     upward bigint[];
-    held bigint[];
-    missing bigint;
     each record;
 BEGIN
     parents := ARRAY(
@@ -3289,13 +3301,6 @@ BEGIN
         WHERE w.parent_id IS NOT NULL);
     IF cardinality(parents) > 0 THEN
         PERFORM procrastinate_deps.enter_workflows(parents);
-        -- a plain DELETE takes no advisory lock; waited for in the foreign key its answer would be 23503
-        held := ARRAY(
-            SELECT w.id FROM procrastinate_deps.workflows AS w WHERE w.id = ANY (parents) ORDER BY w.id FOR KEY SHARE);
-        SELECT min(i.id) INTO missing FROM unnest(parents) AS i (id) WHERE i.id <> ALL (held);
-        IF missing IS NOT NULL THEN
-            PERFORM procrastinate_deps.refuse_unknown_workflow(missing);
-        END IF;
     END IF;
     FOR each IN
         SELECT *
@@ -3499,6 +3504,8 @@ BEGIN
         CROSS JOIN LATERAL unnest(w.path) AS p (id)
         JOIN procrastinate_deps.workflow_dependents AS d ON d.workflow_id = p.id
         WHERE d.child_id = ANY (joins)
+        -- one that a function called by the same statement has joined already
+        ON CONFLICT DO NOTHING
         RETURNING parent_id, child_id
     ),
     counted AS (
@@ -3631,7 +3638,7 @@ SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 DECLARE
-    settling text := procrastinate_deps.start_settling();
+    settling text := procrastinate_deps.start_settling(true);
     joins bigint[] := ARRAY(
         SELECT DISTINCT d.child_id
         FROM procrastinate_deps.workflow_dependents AS d
@@ -3640,7 +3647,7 @@ DECLARE
 BEGIN
     joins := procrastinate_deps.hold_waiting('{}', joins, '{}');
     PERFORM procrastinate_deps.hold_workflows(ARRAY[NEW.workflow_id]);
-    PERFORM procrastinate_deps.count_new_jobs(ARRAY[NEW.id]);
+    PERFORM procrastinate_deps.count_new_jobs(ARRAY[NEW.id], '{}');
     IF cardinality(joins) > 0 THEN
         PERFORM procrastinate_deps.join_new_jobs('[]', ARRAY[NEW.id], joins, false);
         PERFORM procrastinate_deps.release_locks(joins);
@@ -3716,7 +3723,7 @@ BEGIN
         )
         SELECT array_agg(n.workflow_id) INTO revived FROM noted AS n WHERE n.ended < 0;
         IF revived IS NOT NULL THEN
-            settling := procrastinate_deps.start_settling();
+            settling := procrastinate_deps.start_settling(true);
             PERFORM procrastinate_deps.hold_workflows(revived);
             PERFORM procrastinate_deps.stop_settling(settling);
         END IF;
@@ -3972,6 +3979,7 @@ DECLARE
     tree bigint[];
     jobs bigint[];
     locked integer := 0;
+    held bigint;
     old record;
 BEGIN
     FOR old IN
@@ -4009,10 +4017,18 @@ BEGIN
                 AND (s.aborted = 0 OR 'aborted' = ANY (statuses))
                 AND (s.cancelled + s.upstream + s.not_needed = 0 OR 'cancelled' = ANY (statuses));
             CONTINUE WHEN NOT FOUND;
+            -- all of them, or not this time: until the mark is there none is retried, nor gets a child
             PERFORM 1
             FROM procrastinate_deps.jobs AS j
-            WHERE j.workflow_id = ANY (tree) AND procrastinate_deps.has_live_children(j.id)
-            LIMIT 1;
+            WHERE j.workflow_id = ANY (tree)
+            ORDER BY j.id
+            FOR UPDATE SKIP LOCKED;
+            GET DIAGNOSTICS held = ROW_COUNT;
+            PERFORM 1
+            FROM procrastinate_deps.jobs AS j
+            WHERE j.workflow_id = ANY (tree)
+            HAVING count(*) > held
+                OR bool_or(j.finished_at IS NULL OR procrastinate_deps.has_live_children(j.id));
             CONTINUE WHEN FOUND;
             settling := procrastinate_deps.start_settling();
             UPDATE procrastinate_deps.workflows AS w SET pruned_at = now() WHERE w.id = ANY (tree);
@@ -4405,8 +4421,10 @@ BEGIN
             WHERE id = each;
             PERFORM procrastinate_deps.revive(ARRAY[each]);
             revived := revived || each;
-        EXCEPTION WHEN unique_violation THEN
-            NULL; -- another job with its queueing lock is waiting: it stays cancelled
+        EXCEPTION WHEN unique_violation OR SQLSTATE 'PD009' OR SQLSTATE 'PD010' THEN
+            -- it stays cancelled: another job with its queueing lock is waiting, its workflow is just being pruned, or
+            -- another live one has its workflow's name
+            NULL;
         END;
     END LOOP;
     RETURN early || revived;
@@ -4966,8 +4984,11 @@ DECLARE
     refusal text;
     hint text;
     each_id bigint;
+    remaining bigint[];
+    wave bigint[];
 BEGIN
     PERFORM procrastinate_deps.require_read_committed();
+    job_ids := array_remove(job_ids, NULL);
     -- all that is changed or read is locked by id in one pass, whatever becomes of it
     PERFORM procrastinate_deps.hold_revival(retry_jobs.job_ids, retry_jobs.job_ids, true, reset_dependents);
     -- new statements from here on: they see what was ended, claimed or retried while we waited
@@ -5045,23 +5066,43 @@ BEGIN
             SELECT DISTINCT j.queue FROM procrastinate_deps.jobs AS j WHERE j.id = ANY (blocked || lost)))
         WHERE cardinality(blocked || lost) > 0;
         PERFORM procrastinate_deps.stop_settling(settling);
-    EXCEPTION WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' OR SQLSTATE 'PD010' THEN
+    EXCEPTION
+    WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' OR SQLSTATE 'PD009'
+        OR SQLSTATE 'PD010'
+    THEN
         -- one has a queueing lock, or a workflow's name, that another one has: so it is one by one, for which of them can be
-        FOREACH each_id IN ARRAY ARRAY(SELECT x.id FROM unnest(chosen || blocked || lost) AS x (id) ORDER BY x.id) LOOP
-            -- a retried parent may have put it back already
-            CONTINUE WHEN EXISTS (
-                SELECT FROM procrastinate_deps.jobs AS j
-                WHERE j.id = each_id AND j.status = 'blocked' AND each_id = ANY (ended));
-            BEGIN
-                PERFORM procrastinate_deps.retry_job(
-                    each_id, retry_at, priority, queue, lock, reset_dependents, ignore_dependencies, stalled_after);
-            EXCEPTION WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' OR SQLSTATE 'PD010' THEN
-                GET STACKED DIAGNOSTICS refusal = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
-                refusals := refusals || jsonb_build_object(each_id, CASE
-                    WHEN SQLSTATE = '23505' THEN format(
-                        'job %s can not be retried: its queueing lock, or that of a dependent, is taken', each_id)
-                    ELSE concat_ws('. ', refusal, nullif(hint, '')) END);
-            END;
+        remaining := ARRAY(SELECT x.id FROM unnest(chosen || blocked || lost) AS x (id) ORDER BY x.id);
+        WHILE cardinality(remaining) > 0 LOOP
+            -- A parent before its child, whose rule it may let be met. Who ignores its parents comes before them: they would
+            -- have it wait again.
+            wave := ARRAY(
+                SELECT unnest(remaining)
+                EXCEPT
+                SELECT CASE WHEN ignore_dependencies THEN d.parent_id ELSE d.child_id END
+                FROM procrastinate_deps.job_dependencies AS d
+                WHERE d.child_id = ANY (remaining) AND (d.parent_id IN (SELECT unnest(remaining))) IS TRUE
+                ORDER BY 1);
+            EXIT WHEN cardinality(wave) = 0;
+            remaining := ARRAY(SELECT unnest(remaining) EXCEPT SELECT unnest(wave));
+            FOREACH each_id IN ARRAY wave LOOP
+                -- a retried parent may have put it back already
+                CONTINUE WHEN EXISTS (
+                    SELECT FROM procrastinate_deps.jobs AS j
+                    WHERE j.id = each_id AND j.status = 'blocked' AND each_id = ANY (ended));
+                BEGIN
+                    PERFORM procrastinate_deps.retry_job(
+                        each_id, retry_at, priority, queue, lock, reset_dependents, ignore_dependencies, stalled_after);
+                EXCEPTION
+                    WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' OR SQLSTATE 'PD009'
+                        OR SQLSTATE 'PD010'
+                    THEN
+                        GET STACKED DIAGNOSTICS refusal = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+                        refusals := refusals || jsonb_build_object(each_id, CASE
+                            WHEN SQLSTATE = '23505' THEN format(
+                                'job %s can not be retried: its queueing lock, or that of a dependent, is taken', each_id)
+                            ELSE concat_ws('. ', refusal, nullif(hint, '')) END);
+                END;
+            END LOOP;
         END LOOP;
     END;
 
@@ -5487,6 +5528,21 @@ BEGIN
 END
 $$;
 
+-- What settle does for the children of these jobs, whose rows are held FOR UPDATE, but by counting all their parents again:
+-- for when somebody may have counted one of these ends already.
+CREATE FUNCTION procrastinate_deps.settle_anew(ended bigint[]) RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    children bigint[] := ARRAY(
+        SELECT DISTINCT d.child_id FROM procrastinate_deps.job_dependencies AS d WHERE d.parent_id = ANY (ended));
+BEGIN
+    PERFORM 1 FROM procrastinate_deps.jobs WHERE id = ANY (children) ORDER BY id FOR NO KEY UPDATE;
+    -- a new statement: how they stand now that they are held
+    PERFORM procrastinate_deps.decide_anew(children);
+END
+$$;
+
 -- Settles the children of edges that are gone: removed by hand (the parent is still there), or with a parent that was
 -- deleted live. A parent deleted after its end changes nothing. Fires once per DELETE, last, with all its edges.
 -- The child is locked whatever its status: someone may just be making it blocked again and counting the edge that we
@@ -5549,6 +5605,7 @@ AS $$
 DECLARE
     blocked bigint[] := ARRAY(SELECT id FROM procrastinate_deps.jobs WHERE status = 'blocked' ORDER BY id);
 BEGIN
+    DELETE FROM procrastinate_deps.workflow_dependents;
     IF cardinality(blocked) > 0 THEN
         PERFORM procrastinate_deps.require_read_committed();
         PERFORM 1 FROM procrastinate_deps.jobs WHERE id = ANY (blocked) ORDER BY id FOR NO KEY UPDATE;
@@ -5573,7 +5630,7 @@ SET enable_nestloop = on
 SET enable_mergejoin = off
 AS $$
 DECLARE
-    settling text := procrastinate_deps.start_settling();
+    settling text := procrastinate_deps.start_settling(true);
     ended bigint[];
     revived bigint[];
     left_line text[];
@@ -5610,9 +5667,29 @@ BEGIN
     JOIN new_rows AS n USING (id)
     WHERE o.status <> n.status;
     PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true);
+    -- As they stand now: a function that the same statement has called, or a trigger of a user's own, came before this.
+    ended := (
+        SELECT array_agg(j.id) FROM procrastinate_deps.jobs AS j
+        WHERE j.id = ANY (ended) AND (j.finished_at IS NOT NULL) IS TRUE);
+    revived := (
+        SELECT array_agg(j.id) FROM procrastinate_deps.jobs AS j
+        WHERE j.id = ANY (revived) AND (j.finished_at IS NULL) IS TRUE);
     IF ended IS NOT NULL THEN
         DELETE FROM procrastinate_deps.job_blocks WHERE job_id = ANY (ended);
-        PERFORM procrastinate_deps.end_jobs(ended);
+        -- Counters that this transaction has written since these jobs ended may have their ends in them.
+        IF EXISTS (
+            SELECT
+            FROM procrastinate_deps.job_dependencies AS d
+            JOIN procrastinate_deps.job_blocks AS b ON b.job_id = ANY (ARRAY[d.child_id])
+            WHERE d.parent_id = ANY (ended) AND age(b.xmin) <= age(pg_current_xact_id()::xid)
+                AND b.cmin::text::bigint >= (
+                    SELECT min(j.cmin::text::bigint) FROM procrastinate_deps.jobs AS j WHERE j.id = ANY (ended)))
+        THEN
+            PERFORM procrastinate_deps.settle_anew(ended);
+            PERFORM procrastinate_deps.release_locks(ended);
+        ELSE
+            PERFORM procrastinate_deps.end_jobs(ended);
+        END IF;
     END IF;
     IF revived IS NOT NULL THEN
         PERFORM procrastinate_deps.revive(revived);
@@ -5659,14 +5736,20 @@ $$;
 -- it was before, for stop_settling. Not a SET clause of the functions: to write a setting of one's own there, PostgreSQL
 -- demands a superuser. An error takes the setting back with everything else. It says whose tables and at what depth of
 -- triggers: a trigger of a user's own on one of them, fired meanwhile, and another schema of ours are not meant.
-CREATE FUNCTION procrastinate_deps.start_settling() RETURNS text
+-- Where such a trigger calls one of our functions, that one may see jobs as ended whose children are not settled yet, and
+-- count them so: this is noted for the rest of the transaction, and end_jobs then counts anew, not down. by_our_trigger: it
+-- is one of our own that calls.
+CREATE FUNCTION procrastinate_deps.start_settling(by_our_trigger boolean DEFAULT false) RETURNS text
 LANGUAGE plpgsql
 AS $$
 DECLARE
     before text := coalesce(current_setting('procrastinate_deps_internal.settling', true), '');
+    now_settling text := concat('procrastinate_deps', ' ', pg_trigger_depth());
 BEGIN
-    PERFORM set_config(
-        'procrastinate_deps_internal.settling', concat('procrastinate_deps', ' ', pg_trigger_depth()), true);
+    IF before <> now_settling AND NOT by_our_trigger AND pg_trigger_depth() > 0 THEN
+        PERFORM set_config('procrastinate_deps_internal.interrupted', 'yes', true);
+    END IF;
+    PERFORM set_config('procrastinate_deps_internal.settling', now_settling, true);
     RETURN before;
 END
 $$;
@@ -5860,37 +5943,43 @@ $$;
 
 -- Gives a unique workflow its name, or refuses that because another one that is live has it. One that has ended may not be
 -- folded yet: that is done first, after whoever may be doing it. Of two sessions that take a name at the same moment the
--- second waits for the first at the unique index. growing: workflows that are about to have live jobs; none of them gives
--- its name away because it has none yet.
+-- second waits for the first at the unique index, and looks again: that one may have ended in the same transaction.
+-- growing: workflows that are about to have live jobs; none of them gives its name away because it has none yet.
 CREATE FUNCTION procrastinate_deps.take_workflow_name(workflow bigint, name text, growing bigint[] DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
     holder bigint;
 BEGIN
-    SELECT w.id INTO holder
-    FROM procrastinate_deps.workflows AS w
-    WHERE w.name = take_workflow_name.name AND w.holds_name
-    FOR NO KEY UPDATE;
-    IF FOUND AND holder <> ALL (growing) THEN
-        IF current_setting('transaction_isolation') = 'read committed' THEN
-            PERFORM procrastinate_deps.fold_held(ARRAY[holder]);
-        ELSIF NOT EXISTS (
-            SELECT FROM procrastinate_deps.workflow_states AS s WHERE s.id = holder AND s.ended < s.total)
-        THEN
-            -- it may have grown since this snapshot was taken
-            PERFORM procrastinate_deps.require_read_committed();
-        END IF;
-    END IF;
-    UPDATE procrastinate_deps.workflows AS w SET holds_name = true WHERE w.id = workflow;
-EXCEPTION WHEN unique_violation THEN
-    holder := (
-        SELECT w.id FROM procrastinate_deps.workflows AS w
-        WHERE w.name = take_workflow_name.name AND w.holds_name);
-    RAISE EXCEPTION 'a unique workflow with the name % is live already: workflow %',
-        quote_literal(name), coalesce(holder::text, '(ended meanwhile)')
-    USING ERRCODE = 'PD010', DETAIL = jsonb_build_object('workflow_id', holder, 'name', name),
-        HINT = 'Wait for its end, cancel it, or use another name.';
+    FOR look IN 1..2 LOOP
+        BEGIN
+            SELECT w.id INTO holder
+            FROM procrastinate_deps.workflows AS w
+            WHERE w.name = take_workflow_name.name AND w.holds_name
+            FOR NO KEY UPDATE;
+            IF FOUND AND holder <> ALL (growing) THEN
+                IF current_setting('transaction_isolation') = 'read committed' THEN
+                    PERFORM procrastinate_deps.fold_held(ARRAY[holder]);
+                ELSIF NOT EXISTS (
+                    SELECT FROM procrastinate_deps.workflow_states AS s WHERE s.id = holder AND s.ended < s.total)
+                THEN
+                    -- it may have grown since this snapshot was taken
+                    PERFORM procrastinate_deps.require_read_committed();
+                END IF;
+            END IF;
+            UPDATE procrastinate_deps.workflows AS w SET holds_name = true WHERE w.id = workflow;
+            RETURN;
+        EXCEPTION WHEN unique_violation THEN
+            CONTINUE WHEN look = 1;
+            holder := (
+                SELECT w.id FROM procrastinate_deps.workflows AS w
+                WHERE w.name = take_workflow_name.name AND w.holds_name);
+            RAISE EXCEPTION 'a unique workflow with the name % is live already: workflow %',
+                quote_literal(name), coalesce(holder::text, '(ended meanwhile)')
+            USING ERRCODE = 'PD010', DETAIL = jsonb_build_object('workflow_id', holder, 'name', name),
+                HINT = 'Wait for its end, cancel it, or use another name.';
+        END;
+    END LOOP;
 END
 $$;
 

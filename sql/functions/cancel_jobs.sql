@@ -16,6 +16,7 @@ DECLARE
     running bigint[] := '{}';
 BEGIN
     PERFORM procrastinate_deps.require_read_committed();
+    job_ids := array_remove(job_ids, NULL);
     waiting := ARRAY(
         SELECT j.id FROM procrastinate_deps.jobs AS j
         -- IS TRUE: by its primary key

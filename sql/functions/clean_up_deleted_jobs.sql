@@ -9,7 +9,7 @@ SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 DECLARE
-    settling text := procrastinate_deps.start_settling();
+    settling text := procrastinate_deps.start_settling(true);
 BEGIN
     DELETE FROM procrastinate_deps.job_events WHERE job_id IN (SELECT id FROM deleted_jobs);
     DELETE FROM procrastinate_deps.job_progress WHERE job_id IN (SELECT id FROM deleted_jobs);

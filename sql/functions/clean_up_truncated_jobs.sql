@@ -9,7 +9,7 @@ BEGIN
         procrastinate_deps.job_progress, procrastinate_deps.job_waits, procrastinate_deps.workflow_deltas;
     -- not truncated: TRUNCATE workflows CASCADE is just doing that
     DELETE FROM procrastinate_deps.workflow_dependents;
-    settling := procrastinate_deps.start_settling();
+    settling := procrastinate_deps.start_settling(true);
     UPDATE procrastinate_deps.workflows AS w
     SET total = 0, blocked = 0, succeeded = 0, failed = 0, aborted = 0, cancelled = 0, upstream = 0, not_needed = 0,
         finished_at = coalesce(w.finished_at, now()), holds_name = false

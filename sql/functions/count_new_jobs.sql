@@ -1,12 +1,15 @@
--- Jobs that were just inserted, in the counts of their workflows.
-CREATE FUNCTION procrastinate_deps.count_new_jobs(ids bigint[]) RETURNS void
+-- Jobs that were just inserted, some of them blocked, in the counts of their workflows. What a trigger of a user's own has
+-- made of them meanwhile is counted where it is observed.
+CREATE FUNCTION procrastinate_deps.count_new_jobs(ids bigint[], blocked bigint[]) RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
     INSERT INTO procrastinate_deps.workflow_deltas (workflow_id, total, blocked)
     SELECT p.id, sum(c.total), sum(c.blocked)
     FROM (
-        SELECT j.workflow_id, count(*) AS total, count(*) FILTER (WHERE j.status = 'blocked') AS blocked
+        SELECT
+            j.workflow_id, count(*) AS total,
+            count(*) FILTER (WHERE j.id IN (SELECT unnest(count_new_jobs.blocked))) AS blocked
         FROM procrastinate_deps.jobs AS j
         WHERE j.id = ANY (ids) AND j.workflow_id IS NOT NULL
         GROUP BY j.workflow_id

@@ -3,8 +3,11 @@ CREATE FUNCTION procrastinate_deps.decide_anew(ids bigint[]) RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    settling text := procrastinate_deps.start_settling();
-    blocked bigint[] := ARRAY(SELECT job_id FROM procrastinate_deps.job_blocks WHERE job_id = ANY (ids));
+    settling text := procrastinate_deps.start_settling(true);
+    blocked bigint[] := ARRAY(
+        SELECT j.id FROM procrastinate_deps.jobs AS j
+        -- IS TRUE: by its primary key
+        WHERE j.id = ANY (ids) AND (j.status = 'blocked') IS TRUE);
 BEGIN
     IF cardinality(blocked) > 0 THEN
         PERFORM procrastinate_deps.recount_parents(blocked);

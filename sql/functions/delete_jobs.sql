@@ -16,6 +16,7 @@ DECLARE
     refused bigint[];
 BEGIN
     PERFORM procrastinate_deps.require_read_committed();
+    job_ids := array_remove(job_ids, NULL);
     -- one deletion of many jobs at a time: see prune_jobs
     PERFORM pg_advisory_xact_lock(procrastinate_deps.prune_key());
     held := ARRAY(

@@ -9,11 +9,6 @@ BEGIN
     END IF;
     IF NEW.workflow_id IS NOT NULL THEN
         PERFORM procrastinate_deps.enter_workflows(ARRAY[NEW.workflow_id]);
-        -- a plain DELETE takes no advisory lock; waited for in the foreign key its answer would be 23503
-        PERFORM 1 FROM procrastinate_deps.workflows AS w WHERE w.id = NEW.workflow_id FOR KEY SHARE;
-        IF NOT FOUND THEN
-            PERFORM procrastinate_deps.refuse_unknown_workflow(NEW.workflow_id);
-        END IF;
     END IF;
     NEW.gate := procrastinate_deps.gate_for(NEW.scheduled_at);
     PERFORM procrastinate_deps.notify_queues(ARRAY[NEW.queue]);

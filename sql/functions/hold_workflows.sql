@@ -1,18 +1,18 @@
--- Just before jobs of existing workflows are inserted, or revived: the workflows stay, as the foreign key will demand; and
--- those of them, and of what they are nested in, that are unique have their name, which a fold may have taken from one
--- that had finished. While it has it no fold takes it away: who holds a row FOR SHARE keeps folds (FOR NO KEY UPDATE) off.
--- Two of one name can't both be live: that is refused.
+-- Just before jobs are inserted into workflows, held by enter_workflows or just made, or are revived: those of the workflows,
+-- and of what they are nested in, that are unique have their name, which a fold may have taken from one that had finished.
+-- While it has it no fold takes it away: who holds a row FOR SHARE keeps folds (FOR NO KEY UPDATE) off. Two of one name
+-- can't both be live: that is refused. One that prune_jobs has begun to delete is as good as gone.
 CREATE FUNCTION procrastinate_deps.hold_workflows(ids bigint[]) RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    held bigint[] := ARRAY(
-        SELECT w.id FROM procrastinate_deps.workflows AS w WHERE w.id = ANY (ids) ORDER BY w.id FOR KEY SHARE);
     missing bigint;
     unique_ones bigint[];
     unique_one record;
 BEGIN
-    SELECT min(i.id) INTO missing FROM unnest(ids) AS i (id) WHERE i.id <> ALL (held);
+    SELECT min(i.id) INTO missing
+    FROM unnest(ids) AS i (id)
+    WHERE NOT EXISTS (SELECT FROM procrastinate_deps.workflows AS w WHERE w.id = i.id AND w.pruned_at IS NULL);
     IF missing IS NOT NULL THEN
         PERFORM procrastinate_deps.refuse_unknown_workflow(missing);
     END IF;

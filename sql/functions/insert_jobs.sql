@@ -139,7 +139,7 @@ BEGIN
     )
     SELECT array_agg(DISTINCT queue) FILTER (WHERE status = 'todo') INTO queues FROM inserted;
     IF in_workflows THEN
-        PERFORM procrastinate_deps.count_new_jobs(ids);
+        PERFORM procrastinate_deps.count_new_jobs(ids, ARRAY(SELECT ids[c.child] FROM unnest(children) AS c (child)));
     END IF;
 
     IF cardinality(children) > 0 THEN
@@ -166,7 +166,8 @@ BEGIN
                 ) AS e
                 GROUP BY e.child
             ) AS c
-            JOIN procrastinate_deps.jobs AS j ON j.id = ids[c.child]
+            -- a trigger of a user's own may have ended it already
+            JOIN procrastinate_deps.jobs AS j ON j.id = ids[c.child] AND (j.status = 'blocked') IS TRUE
             RETURNING job_id, live
         )
         SELECT coalesce(array_agg(job_id), '{}') INTO decide FROM counted WHERE live = 0;

@@ -8,8 +8,6 @@ DECLARE
     ids bigint[] := ARRAY(SELECT nextval(ids_from) FROM generate_series(1, jsonb_array_length(workflows)));
     parents bigint[];
     upward bigint[];
-    held bigint[];
-    missing bigint;
     each record;
 BEGIN
     parents := ARRAY(
@@ -17,13 +15,6 @@ BEGIN
         WHERE w.parent_id IS NOT NULL);
     IF cardinality(parents) > 0 THEN
         PERFORM procrastinate_deps.enter_workflows(parents);
-        -- a plain DELETE takes no advisory lock; waited for in the foreign key its answer would be 23503
-        held := ARRAY(
-            SELECT w.id FROM procrastinate_deps.workflows AS w WHERE w.id = ANY (parents) ORDER BY w.id FOR KEY SHARE);
-        SELECT min(i.id) INTO missing FROM unnest(parents) AS i (id) WHERE i.id <> ALL (held);
-        IF missing IS NOT NULL THEN
-            PERFORM procrastinate_deps.refuse_unknown_workflow(missing);
-        END IF;
     END IF;
     FOR each IN
         SELECT *

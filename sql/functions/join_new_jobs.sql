@@ -24,6 +24,8 @@ BEGIN
         CROSS JOIN LATERAL unnest(w.path) AS p (id)
         JOIN procrastinate_deps.workflow_dependents AS d ON d.workflow_id = p.id
         WHERE d.child_id = ANY (joins)
+        -- one that a function called by the same statement has joined already
+        ON CONFLICT DO NOTHING
         RETURNING parent_id, child_id
     ),
     counted AS (

@@ -9,7 +9,7 @@ SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 DECLARE
-    settling text := procrastinate_deps.start_settling();
+    settling text := procrastinate_deps.start_settling(true);
     joins bigint[] := ARRAY(
         SELECT DISTINCT d.child_id
         FROM procrastinate_deps.workflow_dependents AS d
@@ -18,7 +18,7 @@ DECLARE
 BEGIN
     joins := procrastinate_deps.hold_waiting('{}', joins, '{}');
     PERFORM procrastinate_deps.hold_workflows(ARRAY[NEW.workflow_id]);
-    PERFORM procrastinate_deps.count_new_jobs(ARRAY[NEW.id]);
+    PERFORM procrastinate_deps.count_new_jobs(ARRAY[NEW.id], '{}');
     IF cardinality(joins) > 0 THEN
         PERFORM procrastinate_deps.join_new_jobs('[]', ARRAY[NEW.id], joins, false);
         PERFORM procrastinate_deps.release_locks(joins);

@@ -57,7 +57,7 @@ BEGIN
         )
         SELECT array_agg(n.workflow_id) INTO revived FROM noted AS n WHERE n.ended < 0;
         IF revived IS NOT NULL THEN
-            settling := procrastinate_deps.start_settling();
+            settling := procrastinate_deps.start_settling(true);
             PERFORM procrastinate_deps.hold_workflows(revived);
             PERFORM procrastinate_deps.stop_settling(settling);
         END IF;

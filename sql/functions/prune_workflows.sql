@@ -11,6 +11,7 @@ DECLARE
     tree bigint[];
     jobs bigint[];
     locked integer := 0;
+    held bigint;
     old record;
 BEGIN
     FOR old IN
@@ -48,10 +49,18 @@ BEGIN
                 AND (s.aborted = 0 OR 'aborted' = ANY (statuses))
                 AND (s.cancelled + s.upstream + s.not_needed = 0 OR 'cancelled' = ANY (statuses));
             CONTINUE WHEN NOT FOUND;
+            -- all of them, or not this time: until the mark is there none is retried, nor gets a child
             PERFORM 1
             FROM procrastinate_deps.jobs AS j
-            WHERE j.workflow_id = ANY (tree) AND procrastinate_deps.has_live_children(j.id)
-            LIMIT 1;
+            WHERE j.workflow_id = ANY (tree)
+            ORDER BY j.id
+            FOR UPDATE SKIP LOCKED;
+            GET DIAGNOSTICS held = ROW_COUNT;
+            PERFORM 1
+            FROM procrastinate_deps.jobs AS j
+            WHERE j.workflow_id = ANY (tree)
+            HAVING count(*) > held
+                OR bool_or(j.finished_at IS NULL OR procrastinate_deps.has_live_children(j.id));
             CONTINUE WHEN FOUND;
             settling := procrastinate_deps.start_settling();
             UPDATE procrastinate_deps.workflows AS w SET pruned_at = now() WHERE w.id = ANY (tree);

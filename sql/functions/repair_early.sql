@@ -36,8 +36,10 @@ BEGIN
             WHERE id = each;
             PERFORM procrastinate_deps.revive(ARRAY[each]);
             revived := revived || each;
-        EXCEPTION WHEN unique_violation THEN
-            NULL; -- another job with its queueing lock is waiting: it stays cancelled
+        EXCEPTION WHEN unique_violation OR SQLSTATE 'PD009' OR SQLSTATE 'PD010' THEN
+            -- it stays cancelled: another job with its queueing lock is waiting, its workflow is just being pruned, or
+            -- another live one has its workflow's name
+            NULL;
         END;
     END LOOP;
     RETURN early || revived;

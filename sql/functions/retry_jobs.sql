@@ -25,8 +25,11 @@ DECLARE
     refusal text;
     hint text;
     each_id bigint;
+    remaining bigint[];
+    wave bigint[];
 BEGIN
     PERFORM procrastinate_deps.require_read_committed();
+    job_ids := array_remove(job_ids, NULL);
     -- all that is changed or read is locked by id in one pass, whatever becomes of it
     PERFORM procrastinate_deps.hold_revival(retry_jobs.job_ids, retry_jobs.job_ids, true, reset_dependents);
     -- new statements from here on: they see what was ended, claimed or retried while we waited
@@ -104,23 +107,43 @@ BEGIN
             SELECT DISTINCT j.queue FROM procrastinate_deps.jobs AS j WHERE j.id = ANY (blocked || lost)))
         WHERE cardinality(blocked || lost) > 0;
         PERFORM procrastinate_deps.stop_settling(settling);
-    EXCEPTION WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' OR SQLSTATE 'PD010' THEN
+    EXCEPTION
+    WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' OR SQLSTATE 'PD009'
+        OR SQLSTATE 'PD010'
+    THEN
         -- one has a queueing lock, or a workflow's name, that another one has: so it is one by one, for which of them can be
-        FOREACH each_id IN ARRAY ARRAY(SELECT x.id FROM unnest(chosen || blocked || lost) AS x (id) ORDER BY x.id) LOOP
-            -- a retried parent may have put it back already
-            CONTINUE WHEN EXISTS (
-                SELECT FROM procrastinate_deps.jobs AS j
-                WHERE j.id = each_id AND j.status = 'blocked' AND each_id = ANY (ended));
-            BEGIN
-                PERFORM procrastinate_deps.retry_job(
-                    each_id, retry_at, priority, queue, lock, reset_dependents, ignore_dependencies, stalled_after);
-            EXCEPTION WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' OR SQLSTATE 'PD010' THEN
-                GET STACKED DIAGNOSTICS refusal = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
-                refusals := refusals || jsonb_build_object(each_id, CASE
-                    WHEN SQLSTATE = '23505' THEN format(
-                        'job %s can not be retried: its queueing lock, or that of a dependent, is taken', each_id)
-                    ELSE concat_ws('. ', refusal, nullif(hint, '')) END);
-            END;
+        remaining := ARRAY(SELECT x.id FROM unnest(chosen || blocked || lost) AS x (id) ORDER BY x.id);
+        WHILE cardinality(remaining) > 0 LOOP
+            -- A parent before its child, whose rule it may let be met. Who ignores its parents comes before them: they would
+            -- have it wait again.
+            wave := ARRAY(
+                SELECT unnest(remaining)
+                EXCEPT
+                SELECT CASE WHEN ignore_dependencies THEN d.parent_id ELSE d.child_id END
+                FROM procrastinate_deps.job_dependencies AS d
+                WHERE d.child_id = ANY (remaining) AND (d.parent_id IN (SELECT unnest(remaining))) IS TRUE
+                ORDER BY 1);
+            EXIT WHEN cardinality(wave) = 0;
+            remaining := ARRAY(SELECT unnest(remaining) EXCEPT SELECT unnest(wave));
+            FOREACH each_id IN ARRAY wave LOOP
+                -- a retried parent may have put it back already
+                CONTINUE WHEN EXISTS (
+                    SELECT FROM procrastinate_deps.jobs AS j
+                    WHERE j.id = each_id AND j.status = 'blocked' AND each_id = ANY (ended));
+                BEGIN
+                    PERFORM procrastinate_deps.retry_job(
+                        each_id, retry_at, priority, queue, lock, reset_dependents, ignore_dependencies, stalled_after);
+                EXCEPTION
+                    WHEN unique_violation OR SQLSTATE 'PD002' OR SQLSTATE 'PD004' OR SQLSTATE 'PD005' OR SQLSTATE 'PD009'
+                        OR SQLSTATE 'PD010'
+                    THEN
+                        GET STACKED DIAGNOSTICS refusal = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+                        refusals := refusals || jsonb_build_object(each_id, CASE
+                            WHEN SQLSTATE = '23505' THEN format(
+                                'job %s can not be retried: its queueing lock, or that of a dependent, is taken', each_id)
+                            ELSE concat_ws('. ', refusal, nullif(hint, '')) END);
+                END;
+            END LOOP;
         END LOOP;
     END;
 

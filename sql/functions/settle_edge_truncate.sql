@@ -5,6 +5,7 @@ AS $$
 DECLARE
     blocked bigint[] := ARRAY(SELECT id FROM procrastinate_deps.jobs WHERE status = 'blocked' ORDER BY id);
 BEGIN
+    DELETE FROM procrastinate_deps.workflow_dependents;
     IF cardinality(blocked) > 0 THEN
         PERFORM procrastinate_deps.require_read_committed();
         PERFORM 1 FROM procrastinate_deps.jobs WHERE id = ANY (blocked) ORDER BY id FOR NO KEY UPDATE;

@@ -10,7 +10,7 @@ SET enable_nestloop = on
 SET enable_mergejoin = off
 AS $$
 DECLARE
-    settling text := procrastinate_deps.start_settling();
+    settling text := procrastinate_deps.start_settling(true);
     ended bigint[];
     revived bigint[];
     left_line text[];
@@ -47,9 +47,29 @@ BEGIN
     JOIN new_rows AS n USING (id)
     WHERE o.status <> n.status;
     PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true);
+    -- As they stand now: a function that the same statement has called, or a trigger of a user's own, came before this.
+    ended := (
+        SELECT array_agg(j.id) FROM procrastinate_deps.jobs AS j
+        WHERE j.id = ANY (ended) AND (j.finished_at IS NOT NULL) IS TRUE);
+    revived := (
+        SELECT array_agg(j.id) FROM procrastinate_deps.jobs AS j
+        WHERE j.id = ANY (revived) AND (j.finished_at IS NULL) IS TRUE);
     IF ended IS NOT NULL THEN
         DELETE FROM procrastinate_deps.job_blocks WHERE job_id = ANY (ended);
-        PERFORM procrastinate_deps.end_jobs(ended);
+        -- Counters that this transaction has written since these jobs ended may have their ends in them.
+        IF EXISTS (
+            SELECT
+            FROM procrastinate_deps.job_dependencies AS d
+            JOIN procrastinate_deps.job_blocks AS b ON b.job_id = ANY (ARRAY[d.child_id])
+            WHERE d.parent_id = ANY (ended) AND age(b.xmin) <= age(pg_current_xact_id()::xid)
+                AND b.cmin::text::bigint >= (
+                    SELECT min(j.cmin::text::bigint) FROM procrastinate_deps.jobs AS j WHERE j.id = ANY (ended)))
+        THEN
+            PERFORM procrastinate_deps.settle_anew(ended);
+            PERFORM procrastinate_deps.release_locks(ended);
+        ELSE
+            PERFORM procrastinate_deps.end_jobs(ended);
+        END IF;
     END IF;
     IF revived IS NOT NULL THEN
         PERFORM procrastinate_deps.revive(revived);

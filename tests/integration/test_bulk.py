@@ -155,6 +155,35 @@ def test_a_taken_workflow_name_refuses_that_job_alone(sync_app: App) -> None:
     assert statuses(sync_app) == {other: "todo", ended: "failed", live: "todo"}
 
 
+def test_a_refusal_changes_nothing_of_what_becomes_of_others(sync_app: App) -> None:
+    """The child has the smaller id, and the parent's retry lets its rule be met."""
+    child, parent = defer(sync_app, run_when="all_succeeded"), defer(sync_app)
+    sync_app.job_manager.add_dependencies(child, parent)
+    sync_app.job_manager.cancel_job_by_id(child)
+    end(sync_app, "failed")
+    first, second = (defer_failed(sync_app, queueing_lock="q") for _ in range(2))
+    outcome = sync_app.job_manager.retry_jobs([child, parent, first, second])
+    assert (outcome.retried, list(outcome.refused)) == ([child, parent, first], [second])
+    assert statuses(sync_app)[child] == "blocked"
+
+
+def test_a_refusal_changes_nothing_for_who_ignores_its_parents(sync_app: App) -> None:
+    parent = defer(sync_app)
+    child = defer(sync_app, depends_on=parent, run_when="all_succeeded")
+    end(sync_app, "failed")
+    first, second = (defer_failed(sync_app, queueing_lock="q") for _ in range(2))
+    outcome = sync_app.job_manager.retry_jobs([parent, child, first, second], ignore_dependencies=True)
+    assert (outcome.retried, list(outcome.refused)) == ([parent, child, first], [second])
+    assert statuses(sync_app)[child] == "todo"
+
+
+@pytest.mark.parametrize("verb", ["retry_jobs", "cancel_jobs", "delete_jobs"])
+def test_no_id_at_all_is_passed_by(sync_app: App, dsn: str, verb: str) -> None:
+    job = defer_failed(sync_app)
+    rows = query(dsn, f"SELECT job_id FROM procrastinate_deps.{verb}(ARRAY[NULL, {job}]::bigint[])")
+    assert [row[0] for row in rows] == [job]
+
+
 def defer_failed(app: App, **options: str) -> int:
     job_id = defer(app, "t", priority=9, **options)
     end(app, "failed")

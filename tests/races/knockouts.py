@@ -155,8 +155,8 @@ KNOCKOUTS = [
         (
             ("WHERE id = ANY (parents) ORDER BY id FOR KEY SHARE);", "WHERE id = ANY (parents) ORDER BY id);"),
             (
-                f"JOIN {JOBS} AS j ON j.id = ids[c.child]\n",
-                f"""JOIN {JOBS} AS j ON j.id = ids[c.child]
+                "ON j.id = ids[c.child] AND (j.status = 'blocked') IS TRUE\n",
+                f"""ON j.id = ids[c.child]
                 WHERE (SELECT count(*)
                     FROM (SELECT FROM {JOBS} WHERE id = ANY (parents) FOR KEY SHARE) AS held) > 0\n""",
             ),

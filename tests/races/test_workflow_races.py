@@ -209,6 +209,44 @@ async def test_an_insert_by_hand_waits_for_an_open_delete_and_is_refused(race: R
 
 
 @pytest.mark.parametrize("way", ["verb", "plain"])
+async def test_who_depends_on_the_whole_waits_for_an_open_delete_and_is_refused(race: Race, way: str) -> None:
+    workflow, _ = await graph(race.eye, job())
+    await race.a.begin()
+    await delete(race.a, workflow, way)
+    deferral = race.start(race.b, race.b.defer(job(depends_on_workflows=[workflow])))
+    await deferral.waits()
+    await race.a.commit()
+    assert await deferral.refused() == NO_SUCH_WORKFLOW
+    await race.settled()
+
+
+async def test_a_prune_passes_by_a_workflow_of_which_a_job_is_held(race: Race) -> None:
+    """By who retries it, or makes it a parent: the others are not deleted without it."""
+    child = "jsonb_build_object('task_name', 'race', 'depends_on', jsonb_build_array($1::bigint))"
+    for act in ("retry_job($1)", f"defer_jobs(jsonb_build_array({child}))"):
+        workflow, jobs = await running_graph(race, job(), job(), job())
+        assert await race.eye.finish(dict.fromkeys(jobs, "succeeded")) == {}
+        await race.eye.do("SELECT fold_workflows()")
+        await race.a.begin()
+        await race.a.do(f"SELECT {act}", jobs[-1])
+        assert (await race.eye.do("SELECT * FROM prune_jobs('0 s'::interval)"))[0][0] == 0, "pruned in part"
+        await race.a.commit()
+        assert await race.eye.value("SELECT count(*) FROM jobs WHERE workflow_id = $1", workflow) == 3, "pruned in part"
+    await race.settled()
+
+
+async def test_a_unique_workflow_that_ended_in_the_transaction_waited_for_lets_its_name_go(race: Race) -> None:
+    await race.a.begin()
+    _, [ends] = await graph(race.a, job(), unique=True)
+    second = race.start(race.b, graph(race.b, job(), unique=True))
+    await second.waits()
+    await race.a.do("UPDATE jobs SET status = 'cancelled' WHERE id = $1", ends)
+    await race.a.commit()
+    await second.done()
+    await race.settled()
+
+
+@pytest.mark.parametrize("way", ["verb", "plain"])
 async def test_a_delete_waits_for_an_open_end_and_leaves_no_change_behind(race: Race, way: str) -> None:
     workflow, [one, child] = await running_graph(race, job(), job(after=[0]))
     [outside] = await race.deferred(job(child, run_when="none_failed"))

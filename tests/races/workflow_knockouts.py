@@ -50,19 +50,29 @@ WORKFLOW_KNOCKOUTS = [
         partial(races.test_a_job_is_put_back_for_another_attempt_while_its_workflow_is_cancelled, abort=True),
         "a job of a cancelled workflow runs again",
     ),
-    Knockout(
-        "a growth does not hold its workflow",
-        "hold_workflows",
-        (("ORDER BY w.id FOR KEY SHARE);", "ORDER BY w.id);"),),
-        partial(races.test_a_growth_waits_for_an_open_delete_and_is_refused, way="plain"),
-        "23503",
-    ),
-    Knockout(
-        "an insert by hand does not hold its workflow",
-        "guard_job_insert",
-        (("WHERE w.id = NEW.workflow_id FOR KEY SHARE;", "WHERE w.id = NEW.workflow_id;"),),
-        partial(races.test_an_insert_by_hand_waits_for_an_open_delete_and_is_refused, way="plain"),
-        "23503",
+    *(
+        Knockout(
+            f"{who} does not hold its workflow",
+            "enter_workflows",
+            (("ORDER BY w.id FOR KEY SHARE);", "ORDER BY w.id);"),),
+            race,
+            "23503",
+        )
+        for who, race in (
+            ("a growth", partial(races.test_a_growth_waits_for_an_open_delete_and_is_refused, way="plain")),
+            (
+                "an insert by hand",
+                partial(races.test_an_insert_by_hand_waits_for_an_open_delete_and_is_refused, way="plain"),
+            ),
+            (
+                "who depends on a whole workflow",
+                partial(races.test_who_depends_on_the_whole_waits_for_an_open_delete_and_is_refused, way="plain"),
+            ),
+            (
+                "a nested workflow",
+                partial(neighbours.test_nesting_waits_for_an_open_delete_and_is_refused, way="plain", jobs=0),
+            ),
+        )
     ),
     Knockout(
         "a growth does not keep its workflow's name",
@@ -102,11 +112,21 @@ WORKFLOW_KNOCKOUTS = [
         "two live workflows have one name",
     ),
     Knockout(
-        "a nested workflow does not hold its parent",
-        "insert_workflows",
-        (("WHERE w.id = ANY (parents) ORDER BY w.id FOR KEY SHARE);", "WHERE w.id = ANY (parents));"),),
-        partial(neighbours.test_nesting_waits_for_an_open_delete_and_is_refused, way="plain", jobs=0),
-        "23503",
+        "a pruned workflow's jobs are not held before it is marked",
+        "prune_workflows",
+        (
+            ("            FOR UPDATE SKIP LOCKED;\n            GET", "            ;\n            GET"),
+            ("count(*) > held", "false"),
+        ),
+        races.test_a_prune_passes_by_a_workflow_of_which_a_job_is_held,
+        "pruned in part",
+    ),
+    Knockout(
+        "a name is looked at only once",
+        "take_workflow_name",
+        (("CONTINUE WHEN look = 1;", ""),),
+        races.test_a_unique_workflow_that_ended_in_the_transaction_waited_for_lets_its_name_go,
+        "PD010",
     ),
     Knockout(
         "a fold begins with the first workflow",

@@ -145,3 +145,105 @@ async def test_2_pausing_a_queue_does_not_stand_in_the_way_of_others(db: Databas
         with refused(LOCK_NOT_AVAILABLE):
             await other.pause("another queue")
     assert await other.pause("another queue")
+
+
+ON_END = f"""
+CREATE FUNCTION on_end() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {{act}}; RETURN NULL; END $$;
+CREATE TRIGGER a_users AFTER UPDATE ON {SCHEMA}.jobs FOR EACH ROW
+WHEN (NEW.status = 'failed' AND OLD.status <> 'failed') EXECUTE FUNCTION on_end();
+"""
+DEFER = f"""PERFORM {SCHEMA}.defer_jobs(jsonb_build_array(jsonb_build_object(
+    'task_name', 'alert', 'depends_on', (SELECT jsonb_agg(id) FROM {SCHEMA}.jobs WHERE task_name = 'task'))))"""
+CALL = f"""WITH ended AS (UPDATE {SCHEMA}.jobs SET status = 'failed' WHERE id = $1 RETURNING id)
+SELECT {SCHEMA}.{{call}} FROM ended"""
+
+
+@pytest.mark.parametrize("way", ["finish", "update", "cancel"])
+async def test_2_a_trigger_of_the_users_own_may_defer_a_child_of_what_is_just_ending(db: Database, way: str) -> None:
+    """The child has counted the end before it is settled."""
+    ends, live = await db.defer(queue="ends"), await db.defer(queue="lives")
+    act = DEFER if way != "cancel" else DEFER.replace("'alert'", "'alert', 'queue', 'alert'")
+    on_end = ON_END if way != "cancel" else ON_END.replace("'failed'", "'cancelled'")
+    await db.execute(on_end.format(act=act))
+    if way == "finish":
+        await db.end("failed", ends)
+    else:
+        await db.set_status("failed" if way == "update" else "cancelled", ends)
+    [alert] = [row["id"] for row in await db.rows(f"SELECT id FROM {SCHEMA}.jobs WHERE task_name = 'alert'")]
+    assert await db.statuses(alert) == ["blocked"]
+    await db.end("succeeded", live)
+    assert await db.statuses(alert) == ["todo"]
+
+
+@pytest.mark.parametrize("way", ["finish", "update"])
+async def test_2_a_trigger_of_the_users_own_may_retry_what_is_just_ending(db: Database, way: str) -> None:
+    parent = await db.defer()
+    child = await db.defer(parent)
+    await db.execute(ON_END.format(act=f"PERFORM {SCHEMA}.retry_job(NEW.id)"))
+    if way == "finish":
+        await db.end("failed", parent)
+    else:
+        await db.set_status("failed", parent)
+    assert await db.statuses(parent, child) == ["todo", "blocked"]
+    await db.execute("DROP FUNCTION on_end CASCADE")
+    await db.end("succeeded", parent)
+    assert await db.statuses(child) == ["todo"]
+
+
+@pytest.mark.parametrize(
+    "call", ["defer_jobs({batch})", "add_dependencies({child}, ARRAY[id, {live}])", "retry_job(id)"]
+)
+async def test_2_one_statement_may_end_a_job_and_call_what_counts_it(db: Database, call: str) -> None:
+    ends, live = await db.defer(), await db.defer()
+    child = await db.defer(live) if "add" in call else await db.defer(ends)
+    batch = (
+        f"""jsonb_build_array(jsonb_build_object('task_name', 'next', 'depends_on', jsonb_build_array(id, {live})))"""
+    )
+    await db.rows(CALL.format(call=call.format(batch=batch, child=child, live=live)), ends)
+    last = await db.value(f"SELECT max(id) FROM {SCHEMA}.jobs")
+    assert await db.statuses(last) == ["blocked"]
+    if call == "retry_job(id)":
+        assert await db.statuses(ends) == ["todo"]
+    else:
+        await db.end("succeeded", live)
+        assert await db.statuses(last) == ["todo"]
+
+
+async def test_4_6_a_job_that_ends_by_the_statement_that_drops_its_requirement_is_not_decided(db: Database) -> None:
+    parent, failed = await db.defer(), await db.defer()
+    child = await db.defer(parent, failed, rule="all_succeeded")
+    live = await db.defer()
+    grandchild = await db.defer(child, live)
+    await db.set_status("failed", failed)
+    await db.execute(
+        f"WITH ended AS (UPDATE {SCHEMA}.jobs SET status = 'succeeded' WHERE id = {child})"
+        f" DELETE FROM {SCHEMA}.job_dependencies WHERE child_id = {child} AND parent_id = {parent}"
+    )
+    assert await db.statuses(child, grandchild) == ["succeeded", "blocked"]
+
+
+async def test_1_a_trigger_of_the_users_own_may_cancel_what_is_just_deferred(db: Database) -> None:
+    await db.execute(f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM {SCHEMA}.cancel_job(NEW.id); RETURN NULL; END $$;
+        CREATE TRIGGER a_users AFTER INSERT ON {SCHEMA}.jobs FOR EACH ROW
+        WHEN (NEW.task_name = 'forbidden') EXECUTE FUNCTION refuse();
+    """)
+    [row] = await db.rows(
+        f"""SELECT job_ids FROM {SCHEMA}.defer_graph('[{{"name": "w"}}]', '[{{"task_name": "task", "workflow": 0}},
+        {{"task_name": "forbidden", "after": [0], "workflow": 0}}]')"""
+    )
+    parent, forbidden = row["job_ids"]
+    assert await db.statuses(parent, forbidden) == ["todo", "cancelled manual"]
+    await db.end("failed", parent)
+    assert await db.statuses(parent, forbidden) == ["failed", "cancelled manual"]
+
+
+async def test_9_8_truncating_the_edges_ends_that_a_job_waits_for_a_whole_workflow(db: Database) -> None:
+    [row] = await db.rows(
+        f"""SELECT workflow_ids[1] AS workflow, job_ids[2] AS child FROM {SCHEMA}.defer_graph('[{{"name": "w"}}]',
+        '[{{"task_name": "task", "workflow": 0}}, {{"task_name": "task", "after_workflows": [0]}}]')"""
+    )
+    await db.execute(f"TRUNCATE {SCHEMA}.job_dependencies")
+    await db.defer(workflow_id=row["workflow"])
+    assert await db.statuses(row["child"]) == ["todo"]
