@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -320,6 +321,19 @@ async def test_a_child_with_a_queueing_lock_that_is_taken_stays_cancelled(app: A
     await app.job_manager.cancel_job_by_id_async(other)
     assert [each.examples for each in await app.job_manager.repair_async()] == [[child]]
     assert await app.job_manager.get_job_status_async(child) == "blocked"
+
+
+async def test_one_whose_workflow_has_lost_its_name_stays_cancelled_and_the_others_do_not(app: App, dsn: str) -> None:
+    nightly = [WorkflowSpec(name="nightly", unique=True)]
+    after = JobSpec(task_name="t", after=[0], run_when="all_succeeded")
+    jobs = [JobSpec(task_name="t"), dataclasses.replace(after, workflow=0), after]
+    parent, named, unnamed = (await app.job_manager.defer_graph_async(nightly, jobs)).job_ids
+    query(dsn, f"UPDATE {S}.jobs SET status = 'failed' WHERE id = %s", parent)
+    await app.job_manager.defer_graph_async(nightly, [JobSpec(task_name="t", workflow=0)])
+    do_damage(dsn, f"UPDATE {S}.jobs SET status = 'todo', {BACK} WHERE id = :parent", {"parent": parent})
+    assert [each.examples for each in await app.job_manager.repair_async()] == [[unnamed]]
+    assert await app.job_manager.get_job_status_async(named) == "cancelled"
+    assert await app.job_manager.get_job_status_async(unnamed) == "blocked"
 
 
 async def test_much_damage_is_mended_in_batches(app: App, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:

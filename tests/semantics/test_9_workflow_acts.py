@@ -371,6 +371,8 @@ async def test_9_12_what_pruning_has_begun_with_takes_no_job(db: Database) -> No
     [row] = await db.rows(f"SELECT * FROM {SCHEMA}.prune_jobs(interval '0', max_jobs => 1)")
     assert row["pruned"] == 1
     with refused(NO_SUCH_WORKFLOW):
+        await db.retry(jobs[1])
+    with refused(NO_SUCH_WORKFLOW):
         await db.defer(workflow_id=workflow)
     with refused(NO_SUCH_WORKFLOW):
         await retry(db, workflow, "all")
