@@ -166,8 +166,11 @@ BEGIN
                 ) AS e
                 GROUP BY e.child
             ) AS c
-            -- a trigger of a user's own may have ended it already
-            JOIN procrastinate_deps.jobs AS j ON j.id = ids[c.child] AND (j.status = 'blocked') IS TRUE
+            -- A trigger of a user's own may have ended it already. OFFSET 0: look-ups, see count_ends
+            CROSS JOIN LATERAL (
+                SELECT x.id, x.run_when FROM procrastinate_deps.jobs AS x
+                WHERE x.id = ids[c.child] AND (x.status = 'blocked') IS TRUE OFFSET 0
+            ) AS j
             RETURNING job_id, live
         )
         SELECT coalesce(array_agg(job_id), '{}') INTO decide FROM counted WHERE live = 0;

@@ -155,8 +155,8 @@ KNOCKOUTS = [
         (
             ("WHERE id = ANY (parents) ORDER BY id FOR KEY SHARE);", "WHERE id = ANY (parents) ORDER BY id);"),
             (
-                "ON j.id = ids[c.child] AND (j.status = 'blocked') IS TRUE\n",
-                f"""ON j.id = ids[c.child]
+                "WHERE x.id = ids[c.child] AND (x.status = 'blocked') IS TRUE OFFSET 0\n            ) AS j\n",
+                f"""WHERE x.id = ids[c.child] OFFSET 0) AS j
                 WHERE (SELECT count(*)
                     FROM (SELECT FROM {JOBS} WHERE id = ANY (parents) FOR KEY SHARE) AS held) > 0\n""",
             ),

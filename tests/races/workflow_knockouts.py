@@ -98,7 +98,7 @@ WORKFLOW_KNOCKOUTS = [
     Knockout(
         "a name is asked back without waiting for a fold",
         "take_workflow_name",
-        (("    FOR NO KEY UPDATE;", "    FOR NO KEY UPDATE SKIP LOCKED;"),),
+        (("    FOR NO KEY UPDATE;", "    FOR NO KEY UPDATE SKIP LOCKED;"), ("CONTINUE WHEN look = 1;", "")),
         races.test_a_unique_workflow_that_is_just_ending_lets_its_name_go,
         "PD010",
     ),
@@ -126,7 +126,7 @@ WORKFLOW_KNOCKOUTS = [
         "take_workflow_name",
         (("CONTINUE WHEN look = 1;", ""),),
         races.test_a_unique_workflow_that_ended_in_the_transaction_waited_for_lets_its_name_go,
-        "PD010",
+        "is live already",
     ),
     Knockout(
         "a fold begins with the first workflow",
