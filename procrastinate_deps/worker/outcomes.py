@@ -13,13 +13,14 @@ from procrastinate_deps.context import AbortReason
 from procrastinate_deps.exceptions import JobAborted, JobRetry
 from procrastinate_deps.jobs import Outcome, Status
 from procrastinate_deps.jsontext import dump, encode, storable_text
+from procrastinate_deps.retry import RetryDecision
 from procrastinate_deps.statements import NOT_STORED
+from procrastinate_deps.worker.troubles import shown_on_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from procrastinate_deps.jobs import Job
-    from procrastinate_deps.retry import RetryDecision
     from procrastinate_deps.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -73,10 +74,24 @@ def outcome_of(
 ) -> Outcome:
     """What to record for a run of `job` that ended as `end`, having been asked to stop for `abort_reason`.
 
-    A shutdown puts the job back without counting a failure. A job whose abort was requested isn't retried.
+    A shutdown puts the job back without counting a failure. A job whose abort was requested isn't retried. Where code
+    of the user's that has a say in it fails, the job has failed.
     """
-    if abort_reason is None and type(end) is Returned and type(end.value) not in _GENERATORS:  # nearly always
-        return _outcome(job, Status.SUCCEEDED, result=storable_result(end.value, task, json_dumps))
+    try:
+        if abort_reason is None and type(end) is Returned and type(end.value) not in _GENERATORS:  # nearly always
+            return _outcome(job, Status.SUCCEEDED, result=storable_result(end.value, task, json_dumps))
+        return _outcome_of(job, task, end, abort_reason, json_dumps)
+    except BaseException as broken:  # noqa: BLE001 - no cancellation of the worker's: nothing is awaited here
+        return _failed(job, broken)
+
+
+def _outcome_of(
+    job: Job,
+    task: Task[..., Any, ...] | None,
+    end: End,
+    abort_reason: AbortReason | None,
+    json_dumps: Callable[[Any], str],
+) -> Outcome:
     match end, abort_reason:
         case Unrunnable(exception), _:
             return _failed(job, exception)
@@ -140,18 +155,27 @@ def _failed(job: Job, exception: BaseException) -> Outcome:
 
 
 def _retried_or_failed(job: Job, task: Task[..., Any, ...] | None, exception: BaseException) -> Outcome:
-    if isinstance(exception, JobRetry):
-        return _outcome(job, Status.TODO, error=error_text(exception), retry=exception.retry_decision)
-    if task is None or task.retry_strategy is None:
-        return _failed(job, exception)
     try:
-        retry = task.retry_strategy.get_retry_decision(exception=exception, job=job)
-    except Exception as broken:  # noqa: BLE001 - a user's strategy; its error is recorded beside the task's
-        broken.__context__ = exception
+        if isinstance(exception, JobRetry):
+            retry = _decision(getattr(exception, "retry_decision", None), "JobRetry was raised with")
+        elif task is None or task.retry_strategy is None:
+            return _failed(job, exception)
+        else:
+            decided = task.retry_strategy.get_retry_decision(exception=exception, job=job)
+            if decided is None:
+                return _failed(job, exception)
+            retry = _decision(decided, f"the retry strategy of task {job.task_name!r} returned")
+    except BaseException as broken:  # noqa: BLE001 - a user's strategy; its error is recorded beside the task's
+        if broken is not exception:
+            broken.__context__ = exception
         return _failed(job, broken)
-    if retry is None:
-        return _failed(job, exception)
     return _outcome(job, Status.TODO, error=error_text(exception), retry=retry)
+
+
+def _decision(given: object, said: str) -> RetryDecision:
+    if not isinstance(given, RetryDecision):
+        raise TypeError(f"{said} {given!r:.300}: a job runs again by a RetryDecision")
+    return given
 
 
 def error_text(exception: BaseException) -> str:
@@ -159,7 +183,7 @@ def error_text(exception: BaseException) -> str:
     try:
         summary = "".join(traceback.format_exception_only(exception)).strip()
         lines = traceback.format_exception(type(exception), exception, _without_our_frames(exception))
-    except Exception as broken:  # noqa: BLE001 - an exception of the user's own making, at the worst
+    except BaseException as broken:  # noqa: BLE001 - an exception of the user's own making, at the worst
         summary = type(exception).__qualname__
         lines = [f"Its traceback can't be shown: {type(broken).__name__}"]
     return _capped(storable_text(f"{summary}\n\n{''.join(lines)}"))
@@ -200,14 +224,15 @@ def storable_result(value: object, task: Task[..., Any, ...] | None, json_dumps:
         if (size := len(text.encode())) <= MAX_RESULT_BYTES:
             return text
         obstacle = f"it has {size} bytes, more than {MAX_RESULT_BYTES}"
-    except Exception as error:  # noqa: BLE001 - whatever a user's json_dumps raises means the same
+    except BaseException as error:  # noqa: BLE001 - whatever a user's json_dumps raises means the same
         obstacle = f"{type(error).__name__}: {error}"
     if task.name not in _tasks_warned_about:
         _tasks_warned_about.add(task.name)
-        logger.warning(
-            "The result of task %s is not stored: %s. Return something that is JSON, or pass store_result=False",
-            task.name,
-            obstacle,
-            extra={"action": "result_not_stored", "task_name": task.name},
-        )
+        with shown_on_stderr():
+            logger.warning(
+                "The result of task %s is not stored: %s. Return something that is JSON, or pass store_result=False",
+                task.name,
+                obstacle,
+                extra={"action": "result_not_stored", "task_name": task.name},
+            )
     return encode({NOT_STORED: storable_text(obstacle)})

@@ -151,6 +151,16 @@ class Runner:
             await self._closed.wait()
             self._group.cancel_scope.cancel()  # the slots, which are idle
 
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    def forget_all(self) -> None:
+        """The slots have ended, by an error: nobody is to wait for what they would have run."""
+        self._next.clear()
+        for run in list(self._runs):
+            self._gone(run)
+
     def close(self) -> None:
         """Let `run` return once no job runs."""
         self._closed.set()
@@ -282,25 +292,43 @@ class Runner:
         self._begun += 1
         try:
             end = await self._execute(run, scope)
+        except anyio.get_cancelled_exc_class():
+            # Torn down with all slots, since one has failed.
+            self._gone(run)
+            if run.asked_to_stop is not AbortReason.LOST:
+                self.give_back([job])
+            raise
+        except Exception as error:  # noqa: BLE001 - the job must end, whatever could not be done for it
+            run.left_open = True
+            end = Raised(error)
         finally:
             self._begun -= 1
             self.ended += 1
+        try:
+            self._record(run, end)
+        finally:
+            self._gone(run)
+
+    def _gone(self, run: Run) -> None:
+        """Nobody is to wait for this run any longer."""
+        self._runs.discard(run)
+        self._note_if_idle()
+        self._ended.set()
+
+    def _record(self, run: Run, end: End) -> None:
+        job = run.job
         if run.scope is not None and run.scope.cancel_called and run.asked_to_stop is None:
             # Only its deadline cancels a scope that nobody has; the loop's timer may be a tick ahead of the clock.
             run.asked_to_stop = AbortReason.TIMEOUT
         reason = run.abort_reason()
         if reason is AbortReason.LOST:
             self._log.lost(job)
-        else:
-            outcome = outcome_of(job, run.task, end, reason, self._state.connector.json_dumps)
-            self._finisher.add(outcome)
-            self._statistics.add(job, outcome, time.monotonic() - run.started_at)
-            self._log.ended(run, end, outcome)
-        self._runs.discard(run)
-        self._note_if_idle()
-        self._ended.set()
-        if reason is AbortReason.LOST:
             self._state.fetch.set()
+            return
+        outcome = outcome_of(job, run.task, end, reason, self._state.connector.json_dumps)
+        self._finisher.add(outcome)
+        self._statistics.add(job, outcome, time.monotonic() - run.started_at)
+        self._log.ended(run, end, outcome)
 
     async def _execute(self, run: Run, slot_scope: anyio.CancelScope) -> End:
         task = run.task

@@ -39,7 +39,7 @@ from procrastinate_deps.worker.scheduler import Scheduler
 from procrastinate_deps.worker.state import WorkerState
 from procrastinate_deps.worker.statistics import Statistics
 from procrastinate_deps.worker.sweeper import Sweeper
-from procrastinate_deps.worker.troubles import FAREWELL_S
+from procrastinate_deps.worker.troubles import FAREWELL_S, shown_on_stderr
 from procrastinate_deps.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -340,15 +340,16 @@ class Shift:
         try:
             await loop.run(task_status=once)
         except Exception as error:  # noqa: BLE001 - run() raises it, when the jobs have been put back
-            logger.critical(
-                "%s failed, the worker stops: %s",
-                type(loop).__name__,
-                error,
-                extra=self._state.log_extra("worker_failed"),
-            )
             self.failure = self.failure or error
             self._grace_s = 0
             self.stop()
+            with shown_on_stderr():
+                logger.critical(
+                    "%s failed, the worker stops: %s",
+                    type(loop).__name__,
+                    error,
+                    extra=self._state.log_extra("worker_failed"),
+                )
             if self._winding_down:
                 # What is waited for may never come.
                 self._patience.cancel()
@@ -356,6 +357,8 @@ class Shift:
             if loop is self._exchange:
                 self._exchange.fetched_last.set()
                 self._finisher.send_fresh_too()
+            if loop is self._runner and not self._runner.closed:
+                self._runner.forget_all()
             once.started()
 
     async def _wind_down(self) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from procrastinate_deps import App, NotStored
+from procrastinate_deps.exceptions import JobRetry
+from procrastinate_deps.retry import BaseRetryStrategy, RetryDecision
 from procrastinate_deps.worker.outcomes import MAX_ERROR_BYTES
 from tests.integration.cli_process import Cli, environment
 from tests.integration.worker_helpers import ended, make_app, one_shot, query
@@ -176,6 +179,112 @@ async def test_a_nul_in_the_log_hurts_nobody(app: App) -> None:
         logging.getLogger(__name__).warning("a\0b \ud800 %s", "c\0d")
 
     assert (await outcome_of(app, task)).status == "succeeded"
+
+
+# What decides about their retries
+
+
+class Deciding(BaseRetryStrategy):
+    def __init__(self, decide: Callable[[], Any]) -> None:
+        self.decide = decide
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        decided: RetryDecision | None = self.decide()
+        return decided
+
+
+class RetryWithoutDecision(JobRetry):
+    def __init__(self) -> None: ...
+
+
+class NeitherTrueNorFalseError(Exception):
+    def __bool__(self) -> bool:
+        raise RuntimeError("it will not say")
+
+
+def raising(exception: BaseException) -> Callable[[], Any]:
+    def decide() -> None:
+        raise exception
+
+    return decide
+
+
+DECISIONS: dict[str, tuple[Callable[[], Any], str]] = {
+    "cancelled": (raising(asyncio.CancelledError()), "CancelledError"),
+    "exit": (raising(SystemExit(3)), "SystemExit: 3"),
+    "closed": (raising(GeneratorExit()), "GeneratorExit"),
+    "interrupt": (raising(KeyboardInterrupt()), "KeyboardInterrupt"),
+    "bool": (
+        lambda: True,
+        "TypeError: the retry strategy of task 'odd' returned True: a job runs again by a RetryDecision",
+    ),
+    "distance": (
+        lambda: timedelta(3),
+        "TypeError: the retry strategy of task 'odd' returned datetime.timedelta(days=3)",
+    ),
+}
+
+
+@pytest.mark.parametrize("decision", DECISIONS)
+async def test_a_strategy_that_does_not_decide_fails_its_job(app: App, decision: str) -> None:
+    decide, error = DECISIONS[decision]
+
+    @app.task(name="odd", retry=Deciding(decide))
+    async def odd() -> None:
+        raise ValueError("the task's own")
+
+    job = await outcome(app, await odd.defer_async())
+    assert (job.status, job.attempts) == ("failed", 1)
+    assert job.error is not None
+    assert error in job.error.splitlines()[0]
+    assert "the task's own" in job.error
+
+
+ASKING: dict[str, tuple[Callable[[], BaseException], str]] = {
+    "none": (lambda: JobRetry(None), "TypeError: JobRetry was raised with None: a job runs again by a RetryDecision"),  # type: ignore[arg-type]
+    "no init": (RetryWithoutDecision, "TypeError: JobRetry was raised with None: a job runs again by a RetryDecision"),
+    "not asked": (NeitherTrueNorFalseError, "NeitherTrueNorFalseError"),
+}
+
+
+@pytest.mark.parametrize("asked", ASKING)
+async def test_an_exception_that_can_not_be_asked_fails_its_job(app: App, asked: str) -> None:
+    make, error = ASKING[asked]
+
+    async def task() -> None:
+        raise make()
+
+    job = await outcome_of(app, task)
+    assert (job.status, job.attempts) == ("failed", 1)
+    assert job.error is not None
+    assert error in job.error.splitlines()[0]
+
+
+# What the user's logging does
+
+
+class AwayHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.__dict__.get("task_name"):
+            raise ConnectionError("the log server is away")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_log_handler_that_raises_keeps_no_job_from_ending(
+    app: App, fails: bool, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def task() -> Any:
+        return 1 / 0 if fails else object()  # which is not JSON, and said to be
+
+    logger, away = logging.getLogger("procrastinate_deps.worker"), AwayHandler()
+    logger.addHandler(away)
+    try:
+        with caplog.at_level(logging.DEBUG, logger.name):
+            job = await outcome_of(app, task)
+    finally:
+        logger.removeHandler(away)
+    assert job.status == ("failed" if fails else "succeeded")
+    assert "the log server is away" in capsys.readouterr().err
 
 
 # What tasks return

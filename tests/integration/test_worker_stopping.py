@@ -15,6 +15,7 @@ from procrastinate_deps import JobContext, statements
 from procrastinate_deps.connectors.base import AsyncConnector
 from procrastinate_deps.exceptions import SchemaNotReady
 from procrastinate_deps.worker import Worker
+from procrastinate_deps.worker.statistics import Statistics
 from tests.integration.worker_helpers import (
     DEADLINE_S,
     ended,
@@ -301,6 +302,30 @@ async def test_a_loop_that_fails_ends_the_worker_with_its_error_and_puts_the_job
         with pytest.raises(SchemaNotReady, match="fetch_jobs"), anyio.fail_after(DEADLINE_S):
             await worker.run()
     assert await app.job_manager.get_job_status_async(job_id) == "todo"
+
+
+async def test_a_runner_that_fails_keeps_nobody_waiting_for_its_jobs(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = anyio.Event()
+
+    @app.task
+    async def endless() -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    @app.task
+    async def short() -> None:
+        await begun.wait()
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("not counted")
+
+    monkeypatch.setattr(Statistics, "add", fail)
+    ids = [await endless.defer_async(), await short.defer_async()]
+    with pytest.raises(ExceptionGroup) as caught, anyio.fail_after(DEADLINE_S):
+        await Worker(app, install_signal_handlers=False, concurrency=2).run()
+    assert caught.group_contains(ZeroDivisionError, match="not counted")
+    assert [await app.job_manager.get_job_status_async(each) for each in ids] == ["todo", "succeeded"]
+    assert await app.job_manager.list_workers_async() == []
 
 
 async def test_a_worker_refuses_a_database_without_the_schema(empty_dsn: str) -> None:
