@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from procrastinate_deps.times import as_timedelta, check_aware, utc_now
+from procrastinate_deps.times import as_timedelta, check_aware, from_now
+from procrastinate_deps.validation import check_new_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,6 +32,12 @@ class RetryDecision:
         with retry_at, which then says what that is by the clock of this host.
     priority, queue, lock:
         New values for the job. Default: they stay as they are.
+
+    Raises
+    ------
+    TypeError, ValueError:
+        A value that no job can have: a naive datetime, or one outside of the years 1 to 9999 in UTC; a priority that is
+        no whole number of 32 bits; a queue's name of no or more than 255 characters; a lock of more than 2,000 bytes.
     """
 
     __slots__ = ("lock", "priority", "queue", "retry_at", "retry_in")
@@ -54,11 +61,9 @@ class RetryDecision:
             raise ValueError(f"retry_at={retry_at!r} and retry_in={retry_in!r} were both given; give one of them")
         self.retry_in = None if retry_in is None else as_timedelta(retry_in, "retry_in")
         if self.retry_in is not None:
-            retry_at = utc_now() + self.retry_in
+            retry_at = from_now(self.retry_in, "retry_in")
         self.retry_at = None if retry_at is None else check_aware(retry_at, "retry_at")
-        self.priority = priority
-        self.queue = queue
-        self.lock = lock
+        self.priority, self.queue, self.lock = check_new_values(priority, queue, lock)
 
     def _values(self) -> tuple[datetime | None, int | None, str | None, str | None]:
         return self.retry_at, self.priority, self.queue, self.lock

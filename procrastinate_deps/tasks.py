@@ -13,7 +13,7 @@ from procrastinate_deps.exceptions import FunctionPathError, UnboundTaskError
 from procrastinate_deps.jobs import DEFAULT_PRIORITY, DEFAULT_QUEUE, JobSpec
 from procrastinate_deps.middleware import check_task_middleware, is_async
 from procrastinate_deps.retry import RetryValue, get_retry_strategy
-from procrastinate_deps.times import as_timedelta, check_aware, utc_now
+from procrastinate_deps.times import as_timedelta, check_aware, from_now
 from procrastinate_deps.validation import check_lock, check_node, check_priority, check_queue
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class JobDeferrer(Generic[D]):
     def _with_arguments(self, task_kwargs: Mapping[str, object]) -> JobSpec:
         scheduled_at = self.spec.scheduled_at
         if self.schedule_in is not None:
-            scheduled_at = utc_now() + self.schedule_in
+            scheduled_at = from_now(self.schedule_in, "schedule_in")
         spec = replace(
             self.spec,
             task_kwargs={**self.spec.task_kwargs, **task_kwargs},
@@ -418,7 +418,8 @@ class Task(Generic[P, R, D]):
         Raises
         ------
         ValueError:
-            Both schedule_at and schedule_in; a naive datetime; an unknown run_when.
+            Both schedule_at and schedule_in; a naive datetime, or one outside of the years 1 to 9999 in UTC; an unknown
+            run_when.
         TypeError:
             Something in depends_on that is no job and no part of a workflow.
         """

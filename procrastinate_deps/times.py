@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+_BEYOND = "outside of the years 1 to 9999 in UTC; pass a moment within them"
 _EXAMPLE = "pass a timedelta, or a dict of its arguments, as in {'minutes': 5}"
 
 
@@ -22,12 +23,27 @@ def as_timedelta(value: timedelta | Mapping[str, Any], name: str) -> timedelta:
 
 
 def check_aware(value: datetime, name: str) -> datetime:
-    """`value`, refused when it has no time zone: a naive one would mean another moment on each machine."""
+    """`value`, refused when it has no time zone, or can't be said in UTC.
+
+    A naive one would mean another moment on each machine; one that UTC doesn't hold could be stored, but not read.
+    """
     if not isinstance(value, datetime):
         raise TypeError(f"{name} takes a datetime with a time zone, not {value!r}")
     if value.utcoffset() is None:
         raise ValueError(f"{name}={value!r} has no time zone; pass an aware datetime, as in datetime.now(UTC)")
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{name}={value!r} is {_BEYOND}") from None
     return value
+
+
+def from_now(distance: timedelta, name: str) -> datetime:
+    """The moment that far from now. Raises ValueError where there is none."""
+    try:
+        return utc_now() + distance
+    except OverflowError:
+        raise ValueError(f"{name}={distance!r} from now is {_BEYOND}") from None
 
 
 def utc_now() -> datetime:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -119,6 +119,43 @@ def test_a_decision_takes_one_moment_only() -> None:
 def test_a_decision_takes_aware_moments_only() -> None:
     with pytest.raises(ValueError, match="time zone"):
         RetryDecision(retry_at=datetime(2030, 1, 1))  # noqa: DTZ001 - a naive one is the point
+
+
+# Moments that a datetime holds where they are said, and not in UTC.
+BEFORE_ALL_TIME = datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))
+AFTER_ALL_TIME = datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))
+
+
+@pytest.mark.parametrize(
+    "given", [{"retry_at": BEFORE_ALL_TIME}, {"retry_at": AFTER_ALL_TIME}, {"retry_in": timedelta.max}]
+)
+def test_a_decision_takes_no_moment_that_could_not_be_read_again(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(given))}=.* outside of the years 1 to 9999 in UTC"):
+        RetryDecision(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"priority": "high"}, TypeError),
+        ({"priority": True}, TypeError),
+        ({"priority": 2**31}, ValueError),
+        ({"queue": ""}, ValueError),
+        ({"queue": "x" * 256}, ValueError),
+        ({"queue": "a\0b"}, ValueError),
+        ({"queue": object()}, ValueError),
+        ({"lock": "x" * 2001}, ValueError),
+        ({"lock": 1}, ValueError),
+    ],
+)
+def test_a_decision_takes_no_value_that_no_job_can_have(given: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match=next(iter(given))):
+        RetryDecision(**given)
+
+
+def test_a_decision_takes_the_outermost_values() -> None:
+    assert RetryDecision(priority=-(2**31), queue="x" * 255, lock="x" * 2000).priority == -(2**31)
+    assert RetryDecision(lock="", retry_at=datetime.min.replace(tzinfo=UTC)).lock == ""
 
 
 @pytest.mark.parametrize("retry_in", [timedelta(minutes=5), {"minutes": 5}])

@@ -6,7 +6,7 @@ import functools
 import logging
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -148,6 +148,14 @@ def test_both_a_moment_and_a_distance_are_refused(app: App) -> None:
 def test_a_moment_without_a_time_zone_is_refused(app: App) -> None:
     with pytest.raises(ValueError, match="time zone"):
         app.task(double).configure(schedule_at=datetime(2030, 1, 1))  # noqa: DTZ001 - a naive one is the point
+
+
+def test_a_schedule_takes_no_moment_that_could_not_be_read_again(app: App) -> None:
+    for given in datetime.min.replace(tzinfo=timezone(timedelta(hours=14))), datetime.max.replace(tzinfo=timezone.min):
+        with pytest.raises(ValueError, match=r"schedule_at=.* outside of the years 1 to 9999 in UTC; pass"):
+            app.task(double).configure(schedule_at=given)
+    with pytest.raises(ValueError, match=r"schedule_in=.* outside of the years 1 to 9999 in UTC; pass"):
+        app.task(double).configure(schedule_in=timedelta.max).job_spec(number=1)
 
 
 def test_an_unknown_option_is_refused(app: App) -> None:
