@@ -14,7 +14,6 @@ from procrastinate_deps import statements
 from procrastinate_deps.exceptions import (
     ConnectorException,
     LockNotAvailable,
-    ProcrastinateException,
     WorkerNotRegistered,
 )
 from procrastinate_deps.worker.outcomes import unknown_given_back
@@ -134,7 +133,7 @@ class Exchange:
             state.lost.set()
             self._finisher.take_back(outcomes)
             return 0
-        except ProcrastinateException as error:
+        except Exception as error:
             if not isinstance(error, LockNotAvailable):
                 self._look_at = 0
             if outcomes:
@@ -151,6 +150,9 @@ class Exchange:
                 "Fetching failed, next try in %.1f s: %s", pause_s, error, extra=state.log_extra("fetch_error")
             )
             return pause_s
+        except BaseException:
+            self._finisher.take_back(outcomes)
+            raise
 
     def _wanted(self, with_outcomes: bool) -> int:
         """How many jobs to fetch: ahead only where the statement leaves jobs with locks, which block others."""

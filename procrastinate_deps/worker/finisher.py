@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from anyio import TASK_STATUS_IGNORED
 
 from procrastinate_deps import statements
-from procrastinate_deps.exceptions import AppNotOpen, ConnectorException, LockNotAvailable, ProcrastinateException
+from procrastinate_deps.exceptions import AppNotOpen, ConnectorException, LockNotAvailable
+from procrastinate_deps.jobs import Status
 from procrastinate_deps.jsontext import encode, storable_text
 from procrastinate_deps.statements import NOT_STORED
 from procrastinate_deps.worker.troubles import Backoff, passes_by_itself
@@ -136,7 +137,7 @@ class Finisher:
         self._recorded.set()
         return answer
 
-    def postpone(self, outcomes: Sequence[Outcome], error: ProcrastinateException) -> None:
+    def postpone(self, outcomes: Sequence[Outcome], error: Exception) -> None:
         """Send them without a fetch, together: they failed with one by `error`, which may be the fetch's."""
         passing = _passing(error)
         if passing:
@@ -189,9 +190,15 @@ class Finisher:
                     )
                 )
             except AppNotOpen:
+                self._late.extend(batch)
                 raise
-            except ProcrastinateException as error:
+            except Exception as error:  # noqa: BLE001 - even one of the driver's own: it may be about one of them
                 self._postpone_after_error(batch, error)
+            except BaseException:
+                for each in batch:
+                    each.unanswered = True
+                self._late.extend(batch)
+                raise
             else:
                 self._read_refusals(batch, refusals)
         self._recorded.set()
@@ -217,7 +224,7 @@ class Finisher:
         self._late.append(pending)
         self._postponed.set()
 
-    def _postpone_after_error(self, batch: list[Pending], error: ProcrastinateException) -> None:
+    def _postpone_after_error(self, batch: list[Pending], error: Exception) -> None:
         held = isinstance(error, LockNotAvailable)
         passing = _passing(error)
         if not held:
@@ -235,7 +242,7 @@ class Finisher:
                     each.outcome = _without_values(each.outcome, error)
                 self._postpone(each)
 
-    def _say_that_it_failed(self, count: int, error: ProcrastinateException, job_ids: list[int]) -> None:
+    def _say_that_it_failed(self, count: int, error: Exception, job_ids: list[int]) -> None:
         logger.warning(
             "Recording the end of %d job(s) failed and will be tried again: %s",
             count,
@@ -308,18 +315,23 @@ def _one_each(batch: Iterable[Pending]) -> list[Pending]:
     return list(first.values())
 
 
-def _passing(error: ProcrastinateException) -> bool:
+def _passing(error: Exception) -> bool:
     """Whether it has nothing to do with what was sent, which may even be recorded."""
     return not isinstance(error, LockNotAvailable) and isinstance(error, ConnectorException) and passes_by_itself(error)
 
 
-def _about_the_schema(error: ProcrastinateException) -> bool:
+def _about_the_schema(error: Exception) -> bool:
     """Whether what was sent has nothing to do with it: a function or a right is missing, while a schema is changed."""
     return isinstance(error, ConnectorException) and (error.sqlstate or "").startswith(("3F", "42"))
 
 
-def _without_values(outcome: Outcome, error: ProcrastinateException) -> Outcome:
+def _without_values(outcome: Outcome, error: Exception) -> Outcome:
     """The outcome without what a task put into it: one that the database refuses must not keep the job from ending."""
+    if outcome.retry is not None:
+        refusal = storable_text(f"The job can't be retried as was decided: {error}")
+        return dataclasses.replace(
+            outcome, status=Status.FAILED, retry=None, error=f"{refusal}\n\n{outcome.error or ''}".rstrip()
+        )
     return dataclasses.replace(
         outcome,
         result=None if outcome.result is None else encode({NOT_STORED: storable_text(str(error))}),

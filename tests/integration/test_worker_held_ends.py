@@ -10,7 +10,8 @@ import anyio
 import psycopg
 import pytest
 
-from procrastinate_deps import NotStored
+from procrastinate_deps import JobContext, NotStored
+from procrastinate_deps.retry import BaseRetryStrategy, RetryDecision
 from tests.integration.worker_helpers import (
     ended,
     idle,
@@ -22,7 +23,10 @@ from tests.integration.worker_helpers import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from procrastinate_deps import App
+    from procrastinate_deps.jobs import Job
 
 
 # Ends that can't be recorded at once
@@ -111,6 +115,57 @@ async def test_a_result_that_the_database_refuses_keeps_no_job_from_ending(dsn: 
     assert [job.status for job in jobs] == ["succeeded", "succeeded"]
     assert isinstance(jobs[0].result, NotStored)
     assert jobs[1].result == "sound"
+
+
+class DecisionOfNothing(RetryDecision):
+    def __init__(self) -> None: ...
+
+
+def changed(name: str, value: object) -> RetryDecision:
+    decision = RetryDecision()
+    setattr(decision, name, value)
+    return decision
+
+
+SPOILT: dict[str, Callable[[], RetryDecision]] = {
+    "not sendable": DecisionOfNothing,
+    "priority": lambda: changed("priority", 10**12),
+    "no number": lambda: changed("priority", "high"),
+    "queue": lambda: changed("queue", ""),
+    "NUL": lambda: changed("queue", "a\0b"),
+    "lock": lambda: changed("lock", "x" * 10_000_000),
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+async def test_a_retry_that_can_not_be_recorded_is_a_failure_and_spoils_no_other_end(app: App, spoilt: str) -> None:
+    runs: list[int] = []
+    together = anyio.Event()
+
+    class Spoiling(BaseRetryStrategy):
+        def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+            return SPOILT[spoilt]()
+
+    async def run(context: JobContext) -> None:
+        runs.append(context.job.id)
+        if len(runs) == 3:
+            together.set()
+        await together.wait()
+
+    @app.task(retry=Spoiling(), pass_context=True)
+    async def bad(context: JobContext) -> None:
+        await run(context)
+        raise ValueError("the task's own")
+
+    good = app.task(name="good", pass_context=True)(run)
+    ids = [await bad.defer_async(), await good.defer_async(), await good.defer_async()]
+    await one_shot(app, concurrency=3)
+    jobs = [await ended(app, each) for each in ids]
+    assert [job.status for job in jobs] == ["failed", "succeeded", "succeeded"]
+    assert sorted(runs) == ids
+    assert jobs[0].error is not None
+    assert jobs[0].error.startswith("The job can't be retried as was decided: ")
+    assert "ValueError: the task's own" in jobs[0].error
 
 
 async def test_a_stopping_worker_waits_for_held_ends_no_longer_than_for_jobs(app: App, dsn: str) -> None:
