@@ -151,11 +151,12 @@ def test_a_moment_without_a_time_zone_is_refused(app: App) -> None:
 
 
 def test_a_schedule_takes_no_moment_that_could_not_be_read_again(app: App) -> None:
+    task = app.task(double)
     for given in datetime.min.replace(tzinfo=timezone(timedelta(hours=14))), datetime.max.replace(tzinfo=timezone.min):
         with pytest.raises(ValueError, match=r"schedule_at=.* outside of the years 1 to 9999 in UTC; pass"):
-            app.task(double).configure(schedule_at=given)
+            task.configure(schedule_at=given)
     with pytest.raises(ValueError, match=r"schedule_in=.* outside of the years 1 to 9999 in UTC; pass"):
-        app.task(double).configure(schedule_in=timedelta.max).job_spec(number=1)
+        task.configure(schedule_in=timedelta.max).job_spec(number=1)
 
 
 def test_an_unknown_option_is_refused(app: App) -> None:
