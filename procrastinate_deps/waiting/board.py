@@ -144,7 +144,7 @@ class Board:
         """Whether this notification makes something due."""
         try:
             message = json.loads(payload)
-        except ValueError:  # somebody else uses the channel
+        except (ValueError, RecursionError):  # somebody else uses the channel
             return False
         match message:
             case {"type": "job_ended", "job_id": int(id_)}:

@@ -116,7 +116,7 @@ class Listener:
         self._heard_at = time.monotonic()
         try:
             message = json.loads(payload)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         match message:
             case {"type": "job_ready", "queue": str(queue)}:

@@ -47,6 +47,17 @@ async def test_a_job_deferred_to_an_idle_worker_starts_at_once(app: App) -> None
     assert job.started_at - job.created_at < PROMPTLY
 
 
+@pytest.mark.parametrize("payload", ["", "[]", "[" * 7900])
+async def test_who_else_announces_something_there_disturbs_no_worker(app: App, dsn: str, payload: str) -> None:
+    @app.task
+    async def nothing() -> None: ...
+
+    async with working(app) as worker:
+        await idle(worker)
+        query(dsn, "SELECT pg_notify('procrastinate_deps', %s)", payload)
+        assert (await ended(app, await nothing.defer_async())).status == "succeeded"
+
+
 @pytest.mark.parametrize("how", ["finished by hand", "finished by this worker", "deleted"])
 async def test_a_child_of_an_idle_worker_starts_within_milliseconds(app: App, dsn: str, how: str) -> None:
     @app.task

@@ -95,6 +95,7 @@ def test_others_notifications_are_nothing() -> None:
         "",
         "{",
         "[]",
+        "[" * 7900,
         "7",
         '{"type": "job_ended", "job_id": 8}',
         '{"type": "workflow_ended", "workflow_id": 7}',
