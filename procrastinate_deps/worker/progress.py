@@ -99,6 +99,9 @@ class ProgressWriter:
             batch = rows[start : start + MAX_BATCH]
             try:
                 held = await self._state.execute(statements.set_progress(batch))
+            except anyio.get_cancelled_exc_class():
+                self._keep(reports, [row[0] for row in rows[start:]])
+                raise
             except ConnectorException as error:
                 if passes_by_itself(error):
                     self._keep(reports, [row[0] for row in rows[start:]])

@@ -97,6 +97,31 @@ async def test_the_last_value_is_stored_when_the_worker_stops(app: App) -> None:
         assert (job.progress.done, job.progress.total) == (to, to)
 
 
+async def test_a_write_that_is_cut_off_when_the_worker_stops_is_repeated(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = app.connector.execute_async  # type: ignore[union-attr]
+    begun = anyio.Event()
+
+    async def endless_at_first(statement: Statement[Any], connection: Any = None) -> Any:
+        if statement.name == "set_progress" and not begun.is_set():
+            begun.set()
+            await anyio.sleep_forever()
+        return await execute(statement, connection)
+
+    @app.task(pass_context=True)
+    async def tell(context: JobContext) -> None:
+        context.set_progress(1, 2)
+        await begun.wait()
+
+    monkeypatch.setattr(app.connector, "execute_async", endless_at_first)
+    job_id = await tell.defer_async()
+    await one_shot(app)
+    job = await app.job_manager.get_job_async(job_id)
+    assert job.progress is not None
+    assert job.progress.done == 1
+
+
 async def test_many_reports_of_many_jobs_are_few_statements(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """One for the first report, one for all that were made since."""
     told = counted(app, monkeypatch)
