@@ -199,7 +199,8 @@ class Runner:
         """Someone asked for these jobs to be aborted."""
         wanted = set(job_ids)
         for run in self._runs:
-            if run.job.id in wanted:
+            # One that was lost may go on in its thread, beside the one that this worker has fetched since.
+            if run.job.id in wanted and run.asked_to_stop is not AbortReason.LOST:
                 wanted.discard(run.job.id)
                 if run.asked_to_stop is None:
                     self._log.abort_requested(run.job)
@@ -400,8 +401,17 @@ class Runner:
     async def _with_middleware(
         self, run: Run, wrapped: Wrapped, context: JobContext, call: functools.partial[Any]
     ) -> Any:
-        call_next = call if context.task.is_async else functools.partial(self._in_thread, run, call)
-        return await (call_next() if wrapped.around is None else wrapped.around(context, call_next))
+        if wrapped.around is None:
+            return await (call() if context.task.is_async else self._in_thread(run, call))
+        call_next = call if context.task.is_async else functools.partial(self._in_thread_amid, run, call)
+        return await wrapped.around(context, call_next)
+
+    async def _in_thread_amid(self, run: Run, call: functools.partial[Any]) -> Any:
+        """With a coroutine around it, which can be stopped again as soon as the thread has ended."""
+        try:
+            return await self._in_thread(run, call)
+        finally:
+            self._in_loop_again(run)
 
     async def _in_thread(self, run: Run, call: functools.partial[Any]) -> Any:
         if run.task is not None and run.task.timeout is not None:
@@ -416,11 +426,15 @@ class Runner:
             run.in_thread = False
         if not inspect.isawaitable(value):
             return value
-        if run.deadline is not math.inf:
+        self._in_loop_again(run)
+        return await value
+
+    def _in_loop_again(self, run: Run) -> None:
+        """The thread has ended, and what follows can be cancelled: by what was asked of the thread, too."""
+        if run.deadline < math.inf:
             run.set_deadline(anyio.current_time() + (run.deadline - time.monotonic()))
         if run.asked_to_stop is not None:
             run.cancel()
-        return await value
 
     def _context(self, run: Run, task: Task[..., Any, ...]) -> JobContext:
         options = self._state.options

@@ -286,6 +286,54 @@ async def test_an_abort_reaches_the_task_and_the_middleware(app: App) -> None:
     assert lines == ["started", "cancelled", "cancelled"]
 
 
+@pytest.mark.parametrize("reason", ["timeout", "abort", "shutdown"])
+async def test_what_stops_a_job_reaches_the_middleware_after_a_plain_function(app: App, reason: str) -> None:
+    returned = anyio.Event()
+
+    async def lingering(call_next: Any, context: JobContext, worker: Worker) -> Any:
+        await call_next()
+        returned.set()
+        await anyio.sleep_forever()
+
+    @app.task(timeout=0.2 if reason == "timeout" else None)
+    def plain() -> None: ...
+
+    job_id = await plain.defer_async()
+    async with working(app, worker_middleware=[lingering], shutdown_graceful_timeout=0):
+        await returned.wait()
+        if reason == "abort":
+            await app.job_manager.cancel_job_by_id_async(job_id, abort=True)
+        if reason != "shutdown":
+            await ended(app, job_id)
+    job = await app.job_manager.get_job_async(job_id)
+    assert job.status == {"timeout": "failed", "abort": "aborted", "shutdown": "todo"}[reason]
+
+
+@pytest.mark.parametrize("reason", ["abort", "shutdown"])
+async def test_what_a_thread_was_told_stops_the_middleware_after_it(app: App, reason: str) -> None:
+    begun, told = anyio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    async def lingering(call_next: Any, context: JobContext, worker: Worker) -> Any:
+        await call_next()
+        await anyio.sleep_forever()
+
+    @app.task(pass_context=True)
+    def plain(context: JobContext) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        while not context.should_abort():
+            told.wait(0.01)
+
+    job_id = await plain.defer_async()
+    async with working(app, worker_middleware=[lingering], shutdown_graceful_timeout=0.1):
+        await begun.wait()
+        if reason == "abort":
+            await app.job_manager.cancel_job_by_id_async(job_id, abort=True)
+            await ended(app, job_id)
+    job = await app.job_manager.get_job_async(job_id)
+    assert job.status == {"abort": "aborted", "shutdown": "todo"}[reason]
+
+
 async def test_a_timeout_counts_the_middleware_too(app: App) -> None:
     async def slow(call_next: Any, context: JobContext, worker: Worker) -> Any:
         await anyio.sleep_forever()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from procrastinate_deps import JobContext, statements
 from procrastinate_deps.connectors.base import AsyncConnector
-from procrastinate_deps.exceptions import SchemaNotReady
+from procrastinate_deps.exceptions import JobAborted, SchemaNotReady
 from procrastinate_deps.worker import Worker
 from procrastinate_deps.worker.statistics import Statistics
 from tests.integration.worker_helpers import (
@@ -85,6 +86,41 @@ async def test_an_aborted_thread_is_told(app: App) -> None:
         jobs = [await ended(app, each) for each in ids]
     assert [job.status for job in jobs] == ["aborted", "succeeded"]
     assert jobs[1].result == "AbortReason.USER_REQUEST"
+
+
+async def test_an_abort_is_told_to_the_run_that_the_database_knows(app: App, dsn: str) -> None:
+    """Beside it there may be one in a thread that never asks, of the time before the worker was lost."""
+    release = threading.Event()
+    begun: list[int] = []
+    lost: set[int] = set()
+
+    @app.task(pass_context=True)
+    def run(context: JobContext) -> None:
+        begun.append(context.job.id)
+        if context.job.id not in lost:
+            lost.add(context.job.id)
+            release.wait()
+            return
+        while not context.should_abort() and not release.is_set():
+            time.sleep(0.01)
+        if context.should_abort():
+            raise JobAborted
+
+    options = {"update_heartbeat_interval": 0.1, "stalled_worker_timeout": 4, "abort_job_polling_interval": 0.1}
+    async with working(app, concurrency=12, **options) as worker:
+        await idle(worker)
+        # In which order a worker looks at its runs is chance.
+        ids = await run.batch_defer_async(*[{}] * 6)
+        await until(lambda: len(begun) == 6, "the first runs")
+        query(dsn, "UPDATE procrastinate_deps.workers SET lost_at = now()")
+        await until(lambda: len(begun) == 12, "the second runs")
+        try:
+            for each in ids:
+                await app.job_manager.cancel_job_by_id_async(each, abort=True)
+            jobs = [await ended(app, each) for each in ids]
+        finally:
+            release.set()
+    assert {job.status for job in jobs} == {"aborted"}
 
 
 async def test_an_abort_is_found_by_polling(app: App) -> None:
