@@ -27,6 +27,7 @@ from procrastinate_deps.worker.finisher import Finisher
 from procrastinate_deps.worker.folder import Folder
 from procrastinate_deps.worker.heartbeat import Heartbeat
 from procrastinate_deps.worker.interrupts import Interrupts
+from procrastinate_deps.worker.isolation import torn_down
 from procrastinate_deps.worker.line import Report
 from procrastinate_deps.worker.listener import Listener
 from procrastinate_deps.worker.options import DeleteJobs, WorkerOptions
@@ -51,6 +52,11 @@ if TYPE_CHECKING:
     from procrastinate_deps.worker.line import Line
 
 logger = logging.getLogger(__name__)
+
+CANCELLED_BY_OTHERS = (
+    "a task of the worker's own was cancelled by other code in its event loop, as by a job that cancels "
+    "asyncio.all_tasks(); cancel only what you have started"
+)
 
 
 class Loop(Protocol):
@@ -230,6 +236,8 @@ class Shift:
         self._winding_down = False
         # Cancelled when the worker shall stop at once.
         self._patience = anyio.CancelScope()
+        # What `Worker.run` runs in.
+        self._host: asyncio.Task[Any] | None = None
         # The signal that said so, if it was one.
         self._insistent: signal.Signals | None = None
 
@@ -286,6 +294,7 @@ class Shift:
 
     async def wait_until_over(self) -> None:
         """Wait for the end of `work`, and turn a cancellation of the waiting into a stop."""
+        self._host = asyncio.current_task()
         try:
             await self._over.wait()
         except anyio.get_cancelled_exc_class():
@@ -303,6 +312,8 @@ class Shift:
         with anyio.CancelScope(shield=True):
             try:
                 await self._work()
+            except anyio.get_cancelled_exc_class():
+                self.failure = self.failure or RuntimeError(CANCELLED_BY_OTHERS)
             except Exception as error:  # noqa: BLE001 - run() raises it, where it is not in an exception group
                 self.failure = self.failure or error
             finally:
@@ -339,20 +350,14 @@ class Shift:
         once = _Once(task_status)
         try:
             await loop.run(task_status=once)
+        except anyio.get_cancelled_exc_class():
+            if torn_down():
+                raise
+            # Of those that are cancelled together one tells it, and none where `run` is cancelled with them.
+            told = self.failure is not None or (self._host is not None and self._host.cancelling() > 0)
+            self._fail(loop, RuntimeError(CANCELLED_BY_OTHERS), told)
         except Exception as error:  # noqa: BLE001 - run() raises it, when the jobs have been put back
-            self.failure = self.failure or error
-            self._grace_s = 0
-            self.stop()
-            with shown_on_stderr():
-                logger.critical(
-                    "%s failed, the worker stops: %s",
-                    type(loop).__name__,
-                    error,
-                    extra=self._state.log_extra("worker_failed"),
-                )
-            if self._winding_down:
-                # What is waited for may never come.
-                self._patience.cancel()
+            self._fail(loop, error)
         finally:
             if loop is self._exchange:
                 self._exchange.fetched_last.set()
@@ -360,6 +365,22 @@ class Shift:
             if loop is self._runner and not self._runner.closed:
                 self._runner.forget_all()
             once.started()
+
+    def _fail(self, loop: Loop, error: Exception, told: bool = False) -> None:
+        self.failure = self.failure or error
+        self._grace_s = 0
+        self.stop()
+        if not told:
+            with shown_on_stderr():
+                logger.critical(
+                    "%s failed, the worker stops: %s",
+                    type(loop).__name__,
+                    error,
+                    extra=self._state.log_extra("worker_failed"),
+                )
+        if self._winding_down:
+            # What is waited for may never come.
+            self._patience.cancel()
 
     async def _wind_down(self) -> None:
         self._winding_down = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import signal
 import threading
@@ -362,6 +364,27 @@ async def test_a_runner_that_fails_keeps_nobody_waiting_for_its_jobs(app: App, m
     assert caught.group_contains(ZeroDivisionError, match="not counted")
     assert [await app.job_manager.get_job_status_async(each) for each in ids] == ["todo", "succeeded"]
     assert await app.job_manager.list_workers_async() == []
+
+
+@pytest.mark.parametrize("which", ["Shift._guarded", "Shift.work", "both"])
+async def test_a_job_that_cancels_the_workers_tasks_ends_it_with_an_error(
+    app: App, which: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("Shift._guarded", "Shift.work") if which == "both" else (which,)
+
+    @app.task
+    async def cancel() -> None:
+        for each in asyncio.all_tasks():
+            if each.get_name().endswith(names):
+                each.cancel()
+        await anyio.sleep_forever()
+
+    await cancel.defer_async()
+    with pytest.raises(RuntimeError, match=r"was cancelled by other code"), anyio.fail_after(DEADLINE_S):
+        await Worker(app, install_signal_handlers=False).run()
+    # Those that would record its end are cancelled, too. Without the worker others take the job back.
+    assert await app.job_manager.list_workers_async() == []
+    assert len([each for each in caplog.records if each.levelno == logging.CRITICAL]) <= 1
 
 
 async def test_a_worker_refuses_a_database_without_the_schema(empty_dsn: str) -> None:
