@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 from anyio import TASK_STATUS_IGNORED
 
 from procrastinate_deps import statements
-from procrastinate_deps.exceptions import AppNotOpen, ConnectorException, LockNotAvailable
+from procrastinate_deps.exceptions import (
+    AppNotOpen,
+    ConnectorException,
+    IsolationLevelError,
+    LockNotAvailable,
+    WorkerNotRegistered,
+)
 from procrastinate_deps.jobs import Status
 from procrastinate_deps.jsontext import encode, storable_text
 from procrastinate_deps.statements import NOT_STORED
@@ -39,6 +45,9 @@ SAY_WHO_HOLDS_AFTER_S = 5.0
 # Nothing is fetched beyond: what has ended and isn't recorded would run again if the worker died.
 MAX_FRESH = 2 * MAX_BATCH
 MAX_PENDING = 10 * MAX_BATCH
+# SQLSTATE classes: a plan of before a migration, a transaction's state, a pooler's prepared statements, passwords, a
+# missing database or schema, a missing function or right, an object that is not ready, an internal error.
+_SERVERS_CLASSES = ("0A", "25", "26", "28", "3D", "3F", "42", "55", "XX")
 
 
 @dataclass(eq=False, slots=True)
@@ -238,7 +247,7 @@ class Finisher:
                 self._postpone(each, delay_s=0)
             else:
                 each.alone = True
-                if not held and not _about_the_schema(error):
+                if not held and not _about_the_server(error):
                     each.outcome = _without_values(each.outcome, error)
                 self._postpone(each)
 
@@ -320,9 +329,11 @@ def _passing(error: Exception) -> bool:
     return not isinstance(error, LockNotAvailable) and isinstance(error, ConnectorException) and passes_by_itself(error)
 
 
-def _about_the_schema(error: Exception) -> bool:
-    """Whether what was sent has nothing to do with it: a function or a right is missing, while a schema is changed."""
-    return isinstance(error, ConnectorException) and (error.sqlstate or "").startswith(("3F", "42"))
+def _about_the_server(error: Exception) -> bool:
+    """Whether what was sent has nothing to do with it, though it does not pass by itself."""
+    if isinstance(error, WorkerNotRegistered | IsolationLevelError):
+        return True
+    return isinstance(error, ConnectorException) and (error.sqlstate or "").startswith(_SERVERS_CLASSES)
 
 
 def _without_values(outcome: Outcome, error: Exception) -> Outcome:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import psycopg
 import pytest
 
 from procrastinate_deps import JobContext, NotStored
+from procrastinate_deps.exceptions import ConnectorException
 from procrastinate_deps.retry import BaseRetryStrategy, RetryDecision
 from tests.integration.worker_helpers import (
     ended,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from procrastinate_deps import App
     from procrastinate_deps.jobs import Job
+    from procrastinate_deps.statements import Statement
 
 
 # Ends that can't be recorded at once
@@ -166,6 +168,32 @@ async def test_a_retry_that_can_not_be_recorded_is_a_failure_and_spoils_no_other
     assert jobs[0].error is not None
     assert jobs[0].error.startswith("The job can't be retried as was decided: ")
     assert "ValueError: the task's own" in jobs[0].error
+
+
+@pytest.mark.parametrize("sqlstate", ["0A000", "28P01", "26000", "42501"])
+async def test_an_error_that_is_the_servers_makes_no_failure_of_a_retry(
+    app: App, sqlstate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = app.connector.execute_async  # type: ignore[union-attr]
+    refused: list[str] = []
+
+    async def refusing(statement: Statement[Any], connection: Any = None) -> Any:
+        if statement.name in ("finish_jobs", "finish_and_fetch") and len(refused) < 4:
+            refused.append(statement.name)
+            raise ConnectorException("not now", sqlstate=sqlstate)
+        return await execute(statement, connection)
+
+    @app.task(retry=1, pass_context=True)
+    async def second_time(context: JobContext) -> str:
+        if context.job.attempts == 0:
+            raise ValueError("the first time")
+        return "done"
+
+    monkeypatch.setattr(app.connector, "execute_async", refusing)
+    job_id = await second_time.defer_async()
+    await one_shot(app)
+    assert len(refused) == 4
+    assert (await ended(app, job_id)).result == "done"
 
 
 async def test_a_stopping_worker_waits_for_held_ends_no_longer_than_for_jobs(app: App, dsn: str) -> None:
