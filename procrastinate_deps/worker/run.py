@@ -67,6 +67,10 @@ class Run:
         if self.scope is not None:
             self.scope.cancel()
 
+    @property
+    def is_cancelled(self) -> bool:
+        return self.scope is not None and self.scope.cancel_called
+
     def set_deadline(self, at: float) -> None:
         """Of a run that has a scope to itself: when it is cancelled, on the event loop's clock."""
         if self.scope is not None:

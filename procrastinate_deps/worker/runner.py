@@ -48,6 +48,9 @@ MAX_TURN_S = 0.001
 # So long a job that was fetched ahead may wait for a slot. It is this worker's meanwhile, and nobody else's.
 MAX_AHEAD_S = 0.1
 
+# So often it is seen whether a thread has ended whose job was cancelled by a time limit of a middleware's own.
+THREAD_POLL_S = 0.05
+
 
 class Runner:
     """Runs jobs in slots, each a task of the event loop, at most as many as jobs may run at the same time.
@@ -410,8 +413,23 @@ class Runner:
         """With a coroutine around it, which can be stopped again as soon as the thread has ended."""
         try:
             return await self._in_thread(run, call)
+        except anyio.get_cancelled_exc_class():
+            await self._outlive_thread(run)
+            raise
         finally:
             self._in_loop_again(run)
+
+    async def _outlive_thread(self, run: Run) -> None:
+        """A middleware's own time limit can't end the thread: the slot is kept for it, unless all is to end now."""
+        run.in_thread = True
+        try:
+            while run.thread_alive and not (
+                run.is_cancelled or (self._group and self._group.cancel_scope.cancel_called)
+            ):
+                with contextlib.suppress(anyio.get_cancelled_exc_class()), anyio.CancelScope(shield=True):
+                    await anyio.sleep(THREAD_POLL_S)
+        finally:
+            run.in_thread = False
 
     async def _in_thread(self, run: Run, call: functools.partial[Any]) -> Any:
         if run.task is not None and run.task.timeout is not None:

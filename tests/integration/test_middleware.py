@@ -334,6 +334,64 @@ async def test_what_a_thread_was_told_stops_the_middleware_after_it(app: App, re
     assert job.status == {"abort": "aborted", "shutdown": "todo"}[reason]
 
 
+@pytest.mark.parametrize("limit", ["asyncio", "anyio"])
+async def test_a_middlewares_own_time_limit_gives_no_slot_away_while_the_thread_goes_on(app: App, limit: str) -> None:
+    limited, release = anyio.Event(), threading.Event()
+    now: list[int] = []
+    most: list[int] = []
+
+    async def impatient(call_next: Any, context: JobContext, worker: Worker) -> Any:
+        asyncio.get_running_loop().call_later(0.05, limited.set)
+        if limit == "asyncio":
+            async with asyncio.timeout(0.01):
+                return await call_next()
+        with anyio.fail_after(0.01):
+            return await call_next()
+
+    @app.task(pass_context=True)
+    def plain(context: JobContext) -> None:
+        now.append(context.job.id)
+        most.append(len(now))
+        release.wait()
+        now.remove(context.job.id)
+
+    ids = await plain.batch_defer_async({}, {})
+    async with working(app, worker_middleware=[impatient]) as worker:
+        await limited.wait()
+        await until(lambda: now, "the thread")
+        assert worker._shift is not None
+        assert worker._shift._runner.running == 1
+        release.set()
+        jobs = [await ended(app, each) for each in ids]
+    assert jobs[0].status == "failed"
+    assert "TimeoutError" in (jobs[0].error or "")
+    assert set(most) == {1}
+
+
+async def test_a_worker_that_ends_at_once_does_not_wait_for_such_a_thread(app: App) -> None:
+    limited, release = anyio.Event(), threading.Event()
+
+    async def impatient(call_next: Any, context: JobContext, worker: Worker) -> Any:
+        asyncio.get_running_loop().call_later(0.05, limited.set)
+        async with asyncio.timeout(0.01):
+            return await call_next()
+
+    @app.task
+    def plain() -> None:
+        release.wait()
+
+    job_id = await plain.defer_async()
+    try:
+        with anyio.fail_after(DEADLINE_S):
+            async with working(app, worker_middleware=[impatient]) as worker:
+                await limited.wait()
+                assert worker._shift is not None
+                worker._shift.stop_now()
+        assert await app.job_manager.get_job_status_async(job_id) == "todo"
+    finally:
+        release.set()
+
+
 async def test_a_timeout_counts_the_middleware_too(app: App) -> None:
     async def slow(call_next: Any, context: JobContext, worker: Worker) -> Any:
         await anyio.sleep_forever()
