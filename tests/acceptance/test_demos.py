@@ -278,7 +278,8 @@ def test_of_an_interrupted_wide_graph_nothing_is_left_to_the_next_one(dsn: str, 
     assert err.splitlines()[-1].startswith("Error: not as expected: ")
     jobs = app.job_manager.list_jobs()
     assert len(jobs) == 100
-    assert {job.status for job in jobs} == {Status.SUCCEEDED, Status.CANCELLED}
+    # the first one may just have been fetched: then it was put back, and cancelled with the others
+    assert {job.status for job in jobs} - {Status.SUCCEEDED} == {Status.CANCELLED}
 
 
 def test_a_wide_graph_on_a_terminal(dsn: str, tmp_path: Path) -> None:
