@@ -247,3 +247,21 @@ async def test_9_8_truncating_the_edges_ends_that_a_job_waits_for_a_whole_workfl
     await db.execute(f"TRUNCATE {SCHEMA}.job_dependencies")
     await db.defer(workflow_id=row["workflow"])
     assert await db.statuses(row["child"]) == ["todo"]
+
+
+async def test_9_8_one_statement_may_insert_into_a_workflow_and_defer_what_waits_for_the_whole(db: Database) -> None:
+    """Both join the new job and the one that waits."""
+    workflow = await db.value(
+        f"""SELECT workflow_ids[1] FROM {SCHEMA}.defer_graph(
+            '[{{"name": "w"}}]', '[{{"task_name": "task", "workflow": 0}}]')"""
+    )
+    [row] = await db.rows(
+        f"""WITH inserted AS (
+            INSERT INTO {SCHEMA}.jobs (task_name, workflow_id) VALUES ('task', $1) RETURNING id, workflow_id)
+        SELECT id, {SCHEMA}.defer_jobs(jsonb_build_array(jsonb_build_object(
+            'task_name', 'task', 'depends_on_workflows', jsonb_build_array(workflow_id)))) AS waits FROM inserted""",
+        workflow,
+    )
+    [waits] = row["waits"]
+    assert row["id"] in await db.parents(waits)
+    assert await db.statuses(waits) == ["blocked"]
