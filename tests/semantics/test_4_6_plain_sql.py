@@ -190,6 +190,16 @@ async def test_2_a_trigger_of_the_users_own_may_retry_what_is_just_ending(db: Da
     assert await db.statuses(child) == ["todo"]
 
 
+async def test_2_what_is_retried_by_the_statement_that_ended_it_waits_for_its_parents_again(db: Database) -> None:
+    parent = await db.defer()
+    child = await db.defer(parent)
+    await db.execute(ON_END.format(act=f"PERFORM {SCHEMA}.retry_job(NEW.id)"))
+    await db.set_status("failed", child)
+    assert await db.statuses(parent, child) == ["todo", "blocked"]
+    await db.end("succeeded", parent)
+    assert await db.statuses(child) == ["todo"]
+
+
 @pytest.mark.parametrize(
     "call", ["defer_jobs({batch})", "add_dependencies({child}, ARRAY[id, {live}])", "retry_job(id)"]
 )
